@@ -1,0 +1,77 @@
+# Everything runs in .venv, which the first command makes; `make clean` removes it.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+# A stamp is touched when its installation succeeded; after a change of setup.cfg it is made again.
+RUNNABLE := $(VENV)/.installed
+TESTABLE := $(VENV)/.installed-for-development
+PIP := $(PY) -m pip --disable-pip-version-check --quiet install
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test test-kafka kafka-up kafka-down lint format docs build check clean
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(RUNNABLE) ## run the demo, on a broker inside the process
+	@$(PY) -m dp_kafka demo
+
+test: $(TESTABLE) ## run every test that needs no Apache Kafka
+	$(PY) -m pytest -m "not kafka"
+
+test-kafka: $(TESTABLE) ## run those on Apache Kafka (needs Java 17 and Maven)
+	$(PY) -m pytest -m kafka
+
+kafka-up: $(TESTABLE) ## start three Apache Kafka brokers on free loopback ports
+	@$(PY) -m tests.kafka.apache up
+
+kafka-down: $(TESTABLE) ## end them
+	@$(PY) -m tests.kafka.apache down
+
+lint: $(TESTABLE) ## check style, format and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m mypy --strict examples
+
+format: $(TESTABLE) ## format the code and sort the imports
+	$(PY) -m ruff check --select I --fix .
+	$(PY) -m ruff format .
+
+docs: $(TESTABLE) ## check what the pages show: snippets, commands, links
+	$(PY) -m pytest tests/docs
+
+build: $(TESTABLE) ## make the wheel and the source distribution, in dist/
+	$(PY) -m build --outdir dist .
+
+check: ## run exactly what CI runs
+	.ci/run
+
+clean: ## remove .venv and everything else that was made here
+	@if [ -e .kafka/apache-kafka.json ]; then $(PY) -m tests.kafka.apache down; fi
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "make: there is no '$(PYTHON)' here: install Python 3.10 or newer, or say where it is:" \
+	    "make run PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1), but dp_kafka needs Python 3.10 or newer:" \
+	    "name a newer one, as in: make run PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { \
+	  echo "make: '$(PYTHON)' could not make a virtual environment" \
+	    "(on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@touch $@
+
+$(RUNNABLE): $(VENV)/.made setup.cfg setup.py
+	@echo "Installing dp_kafka in $(VENV); this is needed once ..." >&2
+	@$(PIP) --editable .
+	@touch $@
+
+$(TESTABLE): $(VENV)/.made setup.cfg setup.py
+	@echo "Installing dp_kafka and its development tools in $(VENV); this is needed once ..." >&2
+	@$(PIP) --editable '.[test,dev,fast,cli,otel]'
+	@touch $(RUNNABLE) $@

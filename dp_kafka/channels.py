@@ -1,0 +1,157 @@
+"""Channels: closeable queues, the bounded errors channel, and signals that call back when set."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
+
+from dp_kafka.errors import ChannelClosed
+
+T = TypeVar("T")
+
+__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal"]
+
+
+class Channel(Queue[T], Generic[T]):
+    """A `queue.Queue` that can be closed, as a Go channel can.
+
+    What was put before `close()` can still be taken; then `get` raises `ChannelClosed`. `put` on a
+    closed channel raises `ChannelClosed`, also for a thread that was already waiting for room.
+    Every method may be called from any thread. `queue.Queue.mutex` guards the items and the flag.
+
+    Args:
+        maxsize: how many items fit; 0 means no bound.
+    """
+
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """True once `close()` was called; items may still be inside."""
+        return self._closed
+
+    def close(self) -> bool:
+        """Refuse further items and wake every waiting thread. True if this call closed it. Never blocks."""
+        with self.mutex:
+            if self._closed:
+                return False
+            self._closed = True
+            self.not_empty.notify_all()
+            self.not_full.notify_all()
+            return True
+
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
+        """Add an item, waiting for room at most `timeout` seconds (None: until there is room).
+
+        Raises:
+            ChannelClosed: the channel is closed, or was closed while this call waited.
+            queue.Full: no room within `timeout`, or at once with `block=False`.
+        """
+        deadline = _deadline(block, timeout)
+        with self.mutex:
+            while not self._closed and 0 < self.maxsize <= self._qsize():
+                if not _wait(self.not_full, deadline):
+                    raise Full
+            self._check_open()
+            self._put(item)
+            self.unfinished_tasks += 1
+            self.not_empty.notify()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
+        """Take the oldest item, waiting at most `timeout` seconds (None: until there is one).
+
+        Raises:
+            ChannelClosed: the channel is closed and empty.
+            queue.Empty: nothing came within `timeout`, or at once with `block=False`.
+        """
+        deadline = _deadline(block, timeout)
+        with self.mutex:
+            while not self._qsize():
+                if self._closed:
+                    raise ChannelClosed("get on a closed and empty channel: its owner has been closed")
+                if not _wait(self.not_empty, deadline):
+                    raise Empty
+            item = self._get()
+            self.not_full.notify()
+            return item
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ChannelClosed("put on a closed channel: its owner has been closed")
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield items as they come, until the channel is closed and empty."""
+        while True:
+            try:
+                yield self.get()
+            except ChannelClosed:
+                return
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<{type(self).__name__} {state}, {self._qsize()} waiting, maxsize {self.maxsize}>"
+
+
+class ErrorsChannel(Channel[BaseException]):
+    """The errors of a client, bounded: when nobody reads them the oldest go, and are counted in `dropped`."""
+
+    def __init__(self, maxsize: int = 20) -> None:
+        super().__init__(maxsize)
+        #: How many errors went unread because newer ones came. Guarded by `mutex`.
+        self.dropped = 0
+
+    def put(self, item: BaseException, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Add an error without ever blocking; on a closed channel it is not kept (it has been logged)."""
+        with self.mutex:
+            if self._closed:
+                return
+            if 0 < self.maxsize <= self._qsize():
+                self._get()
+                self.dropped += 1
+            self._put(item)
+            self.not_empty.notify()
+
+
+class Signal(threading.Event):
+    """A `threading.Event` that runs a callback once, in the thread that sets it first."""
+
+    def __init__(self, on_set: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        # Whoever pops it calls it: of two threads that set at the same time one alone finds it here.
+        self._on_set = [] if on_set is None else [on_set]
+
+    def set(self) -> None:
+        """Set the event; the first call also runs the callback."""
+        super().set()
+        try:
+            on_set = self._on_set.pop()
+        except IndexError:
+            return
+        on_set()
+
+
+def _deadline(block: bool, timeout: float | None) -> float | None:
+    if not block:
+        return 0.0
+    if timeout is None:
+        return None
+    if timeout < 0:
+        raise ValueError(f"timeout must not be negative, but is {timeout!r}")
+    return time.monotonic() + timeout
+
+
+def _wait(condition: threading.Condition, deadline: float | None) -> bool:
+    """Wait for a notification; False when the deadline has passed."""
+    if deadline is None:
+        condition.wait()
+        return True
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        return False
+    condition.wait(remaining)
+    return True

@@ -1,0 +1,170 @@
+"""BATCH WORKER THREAD: collects messages into batches and gives them to the batch handler.
+
+Guarantees:
+- a batch is handled when it is full, when `batch_wait_time` has passed since its FIRST message, or at
+  once when a message of it is about to be given up (stop, close, rebalance);
+- its messages are released after it has been handled, not before, so nothing unhandled is committed;
+- every batch is a list of its own: a handler may keep it;
+- it never touches the Kafka client.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from queue import Empty
+from typing import TypeAlias
+
+from dp_kafka.consumer.lane import Lane
+from dp_kafka.consumer.message import Message
+from dp_kafka.consumer.outcome import outcome_of
+from dp_kafka.consumer.unsettled import Unsettled
+from dp_kafka.consumer.upstream import UpstreamChannel
+from dp_kafka.consumer.workerthread import OnDeath, WorkerThread
+from dp_kafka.errors import BatchError, ChannelClosed
+from dp_kafka.logs import log_error
+
+__all__ = ["BatchHandler", "BatchWorker"]
+
+logger = logging.getLogger("dp_kafka.consumer")
+
+#: A handler of batches: `handler(batch)`; it raises to fail.
+BatchHandler: TypeAlias = Callable[[list[Message]], object]
+
+#: Messages of one lane that stand together in a batch.
+Run: TypeAlias = tuple[Lane, list[Message]]
+
+
+class BatchWorker(WorkerThread):
+    """The one thread that collects and handles batches; owns the messages that it holds."""
+
+    def __init__(
+        self,
+        topic: str,
+        handler: BatchHandler,
+        upstream: UpstreamChannel,
+        on_death: OnDeath,
+        *,
+        batch_size: int,
+        batch_wait_time: float,
+        durable: bool,
+    ) -> None:
+        """Args: `batch_wait_time` in seconds; `durable`: commit waits for the broker."""
+        super().__init__(f"dp-kafka:batch:{topic}", on_death)
+        self._topic = topic
+        self._handler = handler
+        self._upstream = upstream
+        self._size = batch_size
+        self._wait_time = batch_wait_time
+        self._durable = durable
+        #: What has been collected and not settled.
+        self._held: list[Run] = []
+
+    def work(self) -> None:
+        """Handle batches until the upstream channel is closed; then what was collected."""
+        while True:
+            try:
+                runs = self._collect()
+            except ChannelClosed:
+                return
+            self._handle(runs)
+
+    def let_go(self) -> None:
+        """Release the messages in hand."""
+        for _, messages in self._held:
+            for message in messages:
+                message.release()
+
+    def _collect(self) -> list[Run]:
+        """The next batch, of at least one message.
+
+        Raises:
+            ChannelClosed: the channel is closed and nothing was collected.
+        """
+        upstream = self._upstream
+        runs: list[Run] = []
+        self._held = runs
+        count = 0
+        until: float | None = None
+        flushes = upstream.flushes
+        while count < self._size:
+            remaining = None if until is None else until - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                break
+            waiting = upstream.wait(remaining, flushes)
+            try:
+                messages = upstream.get_run(self._size - count)
+            except Empty:
+                if runs and (upstream.flushes != flushes or not waiting):
+                    break
+                flushes = upstream.flushes
+                continue
+            except ChannelClosed:
+                if not runs:
+                    raise
+                break
+            if until is None:
+                until = time.monotonic() + self._wait_time
+            runs.append((messages[0]._lane, messages))
+            count += len(messages)
+        return runs
+
+    def _handle(self, runs: list[Run]) -> None:
+        batch = [message for _, messages in runs for message in messages]
+        self.current = batch[0]
+        failed: set[int] = set()
+        again: list[tuple[Message, float]] = []
+        try:
+            self._handler(list(batch))
+        except BaseException as error:  # noqa: BLE001  # a handler may raise anything; the worker lives on
+            if isinstance(error, Unsettled):
+                again = error.again
+                if error.failed:
+                    failed = self._failed(error.cause, error.failed)
+            else:
+                failed = self._failed(error, batch)
+        self.current = None
+        if again:
+            runs = self._held = self._without(runs, again)
+        if runs:
+            self._settle(runs, failed)
+
+    @staticmethod
+    def _without(runs: list[Run], again: list[tuple[Message, float]]) -> list[Run]:
+        """Have messages handed out again later; the runs without them."""
+        later = {id(message) for message, _ in again}
+        for message, seconds in again:
+            message._lane.session.defer(message, seconds)
+        rest = [(lane, [m for m in messages if id(m) not in later]) for lane, messages in runs]
+        return [(lane, messages) for lane, messages in rest if messages]
+
+    def _settle(self, runs: list[Run], failed: set[int]) -> None:
+        """Finish all but the failed messages, ask for a commit, release all."""
+        for lane, messages in runs:
+            done = [message for message in messages if id(message) not in failed] if failed else messages
+            if self._durable:
+                for message in done:
+                    lane.mark(message)
+            else:
+                lane.advance_all(done, finish=True)
+        commits = runs[0][0].commits
+        if len(failed) < sum(len(messages) for _, messages in runs):
+            commits.ask()
+        for lane, messages in runs:
+            held = messages if self._durable else [m for m in messages if id(m) in failed] if failed else ()
+            if held:
+                lane.advance_all(held, finish=False)
+
+    def _failed(self, error: BaseException, batch: list[Message]) -> set[int]:
+        """Log the failure of messages; the ids of the message objects that are not to be committed."""
+        outcome = outcome_of(error)
+        log_error(
+            logger,
+            "failed to handle message batch",
+            error,
+            {"topic": self._topic, "batch_size": len(batch), "commit_batch": outcome.commit},
+        )
+        if outcome.commit:
+            return set()
+        return {id(message) for message in (error.failed if isinstance(error, BatchError) else batch)}

@@ -1,0 +1,117 @@
+"""Group commit: what many threads ask to have committed, coalesced into one OffsetCommit at a time.
+
+Workers and users ask; the poll thread begins a round, sends what is finished by then, and tells the
+outcome. At most one round is under way. With an interval of 0 whoever asks waits for the broker's
+answer, and one round answers everybody who asked before it began: so the rate of durable commits is
+not bound to the round trip.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+__all__ = ["GroupCommit"]
+
+#: A round that the broker did not accept is tried again after this many seconds.
+RETRY_SECONDS = 0.5
+
+
+class GroupCommit:
+    """The requests for commits of one session, and the rounds that answer them."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        #: Whoever asks waits for the broker's answer.
+        self.durable = interval == 0
+        # Guards the tickets below. The poll thread waits on it too, for somebody to ask.
+        self._condition = threading.Condition()
+        self._asked = 0
+        self._begun = 0
+        self._done = 0
+        self._failed = 0
+        self._over = False
+        #: Set by whoever asks without waiting (workers set it themselves, to save the call). No lock: the
+        #: poll thread clears it BEFORE it reads the positions, so what was finished before the flag was set
+        #: is either read in this round or sets off the next one.
+        self.wanted = False
+        # The rest is owned by the poll thread.
+        self._in_flight = False
+        self._next_round = 0.0
+
+    def ask(self) -> bool:
+        """Ask for a commit; any thread. With interval 0, block until it is answered.
+
+        False if the broker refused it for good, or if the session ended first.
+        """
+        if not self.durable:
+            self.wanted = True
+            return not self._over
+        with self._condition:
+            if self._over:
+                return False
+            self._asked += 1
+            ticket = self._asked
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: self._done >= ticket or self._failed >= ticket or self._over)
+            return self._done >= ticket
+
+    def wait_for_asker(self, timeout: float) -> None:
+        """Poll thread: wait until somebody asks, at most `timeout` seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._asked > self._begun or self._over, timeout)
+
+    @property
+    def pending(self) -> bool:
+        """Whether somebody has asked for what no round has begun to answer."""
+        return self.wanted or self._asked > self._begun
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a round waits for the broker's answer. Poll thread only."""
+        return self._in_flight
+
+    def due(self, now: float) -> bool:
+        """Whether a round should begin now. Poll thread only."""
+        return not self._in_flight and now >= self._next_round and self.pending
+
+    def seconds_to_round(self, now: float) -> float | None:
+        """Seconds until a round is due, or None if nothing is pending. Poll thread only."""
+        if self._in_flight or not self.pending:
+            return None
+        return max(0.0, self._next_round - now)
+
+    def begin(self) -> None:
+        """A round begins; call it before reading the positions. Poll thread only."""
+        self.wanted = False
+        with self._condition:
+            self._begun = self._asked
+        self._in_flight = True
+
+    def succeed(self) -> None:
+        """The broker accepted the round, or there was nothing to send. Poll thread only."""
+        self._in_flight = False
+        self._next_round = time.monotonic() + self._interval
+        with self._condition:
+            self._done = self._begun
+            self._condition.notify_all()
+
+    def retry(self) -> None:
+        """The round failed and may succeed later: everybody goes on waiting. Poll thread only."""
+        self._in_flight = False
+        self.wanted = True
+        self._next_round = time.monotonic() + max(self._interval, RETRY_SECONDS)
+
+    def fail(self) -> None:
+        """The broker refused the round for good: whoever waits is told. Poll thread only."""
+        self._in_flight = False
+        self._next_round = time.monotonic() + max(self._interval, RETRY_SECONDS)
+        with self._condition:
+            self._failed = self._begun
+            self._condition.notify_all()
+
+    def end(self) -> None:
+        """No more rounds: whoever waits is told, whoever asks later too. Poll thread only."""
+        with self._condition:
+            self._over = True
+            self._condition.notify_all()

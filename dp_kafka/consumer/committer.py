@@ -1,0 +1,170 @@
+"""Commits of one session on its client: rounds of the group commit, and synchronous ones. POLL THREAD."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from dp_kafka.consumer.commits import RETRY_SECONDS
+from dp_kafka.consumer.lane import CommitPoint, Lane
+from dp_kafka.consumer.session import Session
+from dp_kafka.errors import CommitError
+from dp_kafka.logs import log_error, log_event
+
+__all__ = ["Committer"]
+
+logger = logging.getLogger("dp_kafka.consumer")
+
+#: Refusals that no second try changes: somebody has to change the configuration or the ACLs first.
+_PERMANENT = frozenset(
+    {
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_GROUP_ID,
+        KafkaError.OFFSET_METADATA_TOO_LARGE,
+        KafkaError.INVALID_COMMIT_OFFSET_SIZE,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError._FATAL,
+    }
+)
+
+
+class Committer:
+    """Sends what the lanes of a session have finished; one asynchronous commit at a time."""
+
+    def __init__(self, client: Consumer, session: Session, report: Callable[[BaseException], None]) -> None:
+        self._client = client
+        self._session = session
+        self._commits = session.commits
+        self._report = report
+        #: The lanes of the round under way, with what was sent for each.
+        self._round: dict[int, tuple[Lane, CommitPoint]] = {}
+        #: Whether the last round was refused for good.
+        self.refused = False
+        #: When `flush` may try again what has failed.
+        self._not_before = 0.0
+
+    def serve(self, now: float) -> None:
+        """Begin a round if one is due. `now` is `time.monotonic()`."""
+        if self._commits.due(now):
+            self._begin()
+
+    def flush(self) -> bool:
+        """Begin a round if something is finished and not sent; False if nothing is left to send.
+
+        Does not wait for the interval, but a round that has failed is not tried again at once.
+        """
+        if self._commits.in_flight or time.monotonic() < self._not_before:
+            return True
+        return self._begin()
+
+    def _begin(self) -> bool:
+        self._commits.begin()
+        offsets = self._collect(self._session.lanes.values())
+        if not offsets:
+            self._commits.succeed()
+            return False
+        try:
+            self._client.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            self._failed(error.args[0])
+        return True
+
+    def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """librdkafka's commit callback, called from poll()."""
+        if not self._commits.in_flight or any(
+            sent is not None and sent[1].position != partition.offset
+            for partition in partitions
+            for sent in (self._round.get(partition.partition),)
+        ):
+            return  # of an earlier round, which a synchronous commit has overtaken
+        failure = error
+        for partition in partitions:
+            sent = self._round.get(partition.partition)
+            if sent is None:
+                continue
+            if error is None and partition.error is None:
+                lane, point = sent
+                lane.committed = point.change
+            else:
+                failure = partition.error or error
+        if failure is None:
+            self._commits.succeed()
+        else:
+            self._failed(failure)
+
+    def commit_now(self, lanes: Iterable[Lane]) -> bool:
+        """Commit what `lanes` have finished and wait for the broker's answer; True if all of it is there.
+
+        For a rebalance callback, in which nothing can be polled. Answers those who wait for a round too:
+        a round that was under way is answered by what this commit sends after it.
+        """
+        lanes = list(lanes)
+        if self._commits.in_flight:
+            self._commits.retry()
+        self._commits.begin()
+        offsets = self._collect(lanes)
+        if not offsets:
+            self._commits.succeed()
+            return True
+        try:
+            answers = self._client.commit(offsets=offsets, asynchronous=False) or []
+        except KafkaException as error:
+            self._failed(error.args[0])
+            return False
+        failures = [answer.error for answer in answers if answer.error is not None]
+        if failures:
+            self._failed(failures[0])
+            return False
+        for lane, point in self._round.values():
+            lane.committed = point.change
+        self._commits.succeed()
+        return True
+
+    def uncommitted(self, lanes: Iterable[Lane]) -> list[Lane]:
+        """Those of `lanes` that have finished more than the broker knows."""
+        return [lane for lane in lanes if self._to_send(lane) is not None]
+
+    @staticmethod
+    def _to_send(lane: Lane) -> CommitPoint | None:
+        if lane.offsets.changes == lane.committed:
+            return None
+        return lane.commit_point()
+
+    def _collect(self, lanes: Iterable[Lane]) -> list[TopicPartition]:
+        self._round = {}
+        offsets = []
+        for lane in lanes:
+            point = self._to_send(lane)
+            if point is not None:
+                self._round[lane.partition] = (lane, point)
+                offsets.append(
+                    TopicPartition(lane.topic, lane.partition, point.position, metadata=point.metadata)
+                )
+        return offsets
+
+    def _failed(self, error: KafkaError) -> None:
+        permanent = self.refused = error.code() in _PERMANENT
+        self._not_before = time.monotonic() + RETRY_SECONDS
+        fields = {
+            "topic": next((lane.topic for lane, _ in self._round.values()), None),
+            "partitions": sorted(self._round),
+            "code": error.code(),
+            "name": error.name(),
+        }
+        if permanent:
+            failure = CommitError(
+                f"the broker refused to commit offsets: {error.str()} ({error.name()}); what is handled "
+                "will be handled again until this is put right",
+                log_data=fields,
+            )
+            log_error(logger, "commit refused", failure)
+            self._report(failure)
+            self._commits.fail()
+        else:
+            log_event(logger, logging.WARNING, "commit failed, it is tried again", fields)
+            self._commits.retry()

@@ -1,0 +1,172 @@
+"""A consumed message: what it carries, and what its handler can do with it."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from dp_kafka.headers import TRACE_ID_HEADER, _trace
+
+if TYPE_CHECKING:
+    from dp_kafka.consumer.lane import Lane
+
+__all__ = ["FINISHED", "RELEASED", "WATCHED", "Message", "RawMessage"]
+
+#: Bits of `Message._flags`, changed only by its lane, under the lane's lock.
+FINISHED = 1
+RELEASED = 2
+#: Somebody asked for the event that is set when it is released.
+WATCHED = 4
+
+#: What librdkafka gives as the type of a timestamp that is not there.
+_TIMESTAMP_NOT_AVAILABLE = 0
+
+
+class KafkaErrorLike(Protocol):
+    """What an error is read from: `confluent_kafka.KafkaError`."""
+
+    def code(self) -> int: ...
+    def name(self) -> str: ...
+    def str(self) -> str: ...
+    def fatal(self) -> bool: ...
+    def retriable(self) -> bool: ...
+
+
+class RawMessage(Protocol):
+    """What a message is read from: `confluent_kafka.Message`, or the test kit's own."""
+
+    def value(self) -> bytes | None: ...
+    def key(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def topic(self) -> str | None: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def error(self) -> KafkaErrorLike | None: ...
+    def __len__(self) -> int: ...
+
+
+class Message:
+    """One message of a partition, in the hand of one worker or user until it is released.
+
+    The properties read what the broker delivered and never block. `mark`, `commit` and `release` may be
+    called from any thread, more than once, in any order, also after the partition has been given up.
+    """
+
+    __slots__ = ("_done", "_flags", "_given_up", "_lane", "_raw", "attempt")
+
+    def __init__(self, raw: RawMessage, lane: Lane, attempt: int = 1) -> None:
+        self._raw = raw
+        self._lane = lane
+        self._flags = 0
+        self._done: threading.Event | None = None
+        #: Which time this message is handed to the handler since its partition was assigned: 1, 2, …
+        self.attempt = attempt
+
+    @property
+    def data(self) -> bytes | None:
+        """The value; None for a tombstone."""
+        return self._raw.value()
+
+    @property
+    def key(self) -> bytes | None:
+        """The key, or None."""
+        return self._raw.key()
+
+    @property
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        """The headers in their order, as a fresh list."""
+        return self._raw.headers() or []
+
+    @property
+    def topic(self) -> str:
+        """The topic that it came from."""
+        return self._raw.topic() or ""
+
+    @property
+    def partition(self) -> int:
+        """The partition that it came from."""
+        return self._raw.partition()
+
+    @property
+    def offset(self) -> int:
+        """Its offset in the partition."""
+        return self._raw.offset()
+
+    @property
+    def timestamp(self) -> int | None:
+        """Milliseconds since the epoch, as the producer or the broker set it; None when there is none."""
+        kind, milliseconds = self._raw.timestamp()
+        return None if kind == _TIMESTAMP_NOT_AVAILABLE else milliseconds
+
+    @property
+    def context(self) -> contextvars.Context:
+        """A fresh context with this message's trace id: run code of its handler in another thread with it."""
+        context = contextvars.Context()
+        context.run(_trace.set, self)
+        return context
+
+    @property
+    def trace_id(self) -> str:
+        """The trace id that came with the message, else an empty string."""
+        return self.get_header(TRACE_ID_HEADER)
+
+    def get_header(self, key: str) -> str:
+        """The value of the first header called `key` (case matters) as text, else an empty string.
+
+        Bytes that are not UTF-8 are shown as replacement characters; `headers` has them as they are.
+        """
+        for name, value in self._raw.headers() or ():
+            if name == key:
+                return "" if value is None else value.decode("utf-8", "replace")
+        return ""
+
+    def mark(self) -> bool:
+        """Record the message as finished; it is committed with the next commit, or when the session ends.
+
+        False, with a WARNING in the log, when its partition has been given up: another consumer has it.
+        """
+        return self._lane.mark(self)
+
+    def commit(self) -> bool:
+        """Record the message as finished and ask for a commit of all that is finished.
+
+        Returns at once, and the commit follows within `commit_interval`; with `commit_interval=0` this
+        blocks until the broker has answered. Never passes an unfinished message of the partition.
+        False, with a WARNING in the log, when the partition has been given up or the broker refused.
+        """
+        return self._lane.commit(self)
+
+    def release(self) -> None:
+        """Let the message go, so that the next one of its partition can be handled; commits nothing."""
+        self._lane.release(self)
+
+    def commit_and_release(self) -> bool:
+        """`commit`, then `release`; gives what `commit` gave."""
+        committed = self._lane.commit(self)
+        self._lane.release(self)
+        return committed
+
+    @property
+    def released(self) -> bool:
+        """Whether the message has been let go."""
+        return self._lane.is_released(self)
+
+    @property
+    def given_up(self) -> tuple[BaseException, int] | None:
+        """For the wrappers round a handler: why it was given up and how often a dead letter was tried."""
+        # Not set when the message is made: hardly any message needs it.
+        return getattr(self, "_given_up", None)
+
+    @given_up.setter
+    def given_up(self, value: tuple[BaseException, int] | None) -> None:
+        self._given_up = value
+
+    @property
+    def upstream_done(self) -> threading.Event:
+        """An event that is set when the message is released; to set it is to release the message."""
+        return self._lane.done_event(self)
+
+    def __repr__(self) -> str:
+        return f"<Message {self.topic}[{self.partition}]@{self.offset} attempt={self.attempt}>"

@@ -1,0 +1,69 @@
+"""Log lines as events with fields: readable as text, and whole for a structured formatter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dp_kafka.errors import stack_trace, unwrap_log_data
+
+__all__ = ["log_error", "log_event"]
+
+
+def log_event(
+    logger: logging.Logger,
+    level: int,
+    event: str,
+    fields: Mapping[str, Any],
+    *,
+    exc_info: BaseException | None = None,
+) -> None:
+    """Log `event` with its fields as `key=value`; the mapping itself is the record's `dp_kafka` attribute."""
+    if not logger.isEnabledFor(level):
+        return
+    text = _fields(fields)
+    logger.log(
+        level,
+        "%s %s" if text else "%s%s",
+        event,
+        text,
+        extra={"dp_kafka": {"event": event, **fields}},
+        exc_info=exc_info,
+        stacklevel=2,
+    )
+
+
+def log_error(
+    logger: logging.Logger, event: str, error: BaseException, fields: Mapping[str, Any] | None = None
+) -> None:
+    """Log an exception at ERROR with its merged log data, its stack, and `fields`."""
+    merged: dict[str, Any] = {
+        "error": _text(str, error),
+        "error_type": type(error).__name__,
+        **unwrap_log_data(error),
+        **(fields or {}),
+    }
+    if not logger.isEnabledFor(logging.ERROR):
+        return
+    text = _fields(merged)
+    logger.error(
+        "%s %s",
+        event,
+        text,
+        extra={"dp_kafka": {"event": event, **merged, "stack_trace": stack_trace(error)}},
+        exc_info=error,
+        stacklevel=2,
+    )
+
+
+def _fields(fields: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_text(repr, value)}" for key, value in fields.items())
+
+
+def _text(form: Callable[[object], str], value: object) -> str:
+    """`str` or `repr` of what users raise and give to be logged: their failure must not end our threads."""
+    try:
+        return form(value)
+    except Exception as error:  # noqa: BLE001  # user code
+        return f"<{type(value).__name__}, whose {form.__name__}() raised {type(error).__name__}>"

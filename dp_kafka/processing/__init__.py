@@ -1,0 +1,1 @@
+"""What wraps a handler: the chain itself, and one module for each wrapper."""

@@ -1,0 +1,126 @@
+"""The channels of a producer, and the message that its output channel takes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dp_kafka.channels import Channel, ErrorsChannel
+from dp_kafka.errors import DpKafkaError
+from dp_kafka.headers import Headers, current_trace_id, header_list
+
+__all__ = ["BytesMessage", "DeliveryCallback", "OutputChannel", "ProducerChannels"]
+
+#: Called with (error, message). The error is None when the broker has acknowledged the message; else it is
+#: mostly a DeliveryError. The message is confluent_kafka's, with its topic, partition and offset; None when
+#: a message of the output channel was never handed to librdkafka.
+DeliveryCallback = Callable[["DpKafkaError | None", Any], object]
+
+
+class BytesMessage:
+    """A message for `channels.output`; the arguments are those of `Producer.send_bytes`.
+
+    The trace id of the context in which it is made goes with it, as the message is sent on another thread.
+
+    Raises:
+        TypeError: a value that is not bytes, or a header of a wrong type.
+    """
+
+    __slots__ = ("headers", "key", "on_delivery", "partition", "timestamp", "trace_id", "value")
+
+    def __init__(
+        self,
+        value: bytes | None,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        on_delivery: DeliveryCallback | None = None,
+    ) -> None:
+        # Checked here and not where it is sent, so that the mistake shows to whoever made it.
+        if value is not None and not isinstance(value, bytes):
+            raise TypeError(f"a BytesMessage takes bytes or None, but got {type(value).__name__}")
+        self.value = value
+        self.key = key
+        self.headers = None if headers is None else header_list(headers)
+        self.partition = partition
+        self.timestamp = timestamp
+        self.on_delivery = on_delivery
+        self.trace_id = current_trace_id()
+
+
+class OutputChannel(Channel[BytesMessage]):
+    """Takes messages to send; the first put starts the thread that sends them.
+
+    `queue.Queue.unfinished_tasks` counts what was put and is not yet sent or given up, so there is no
+    moment in which a message counts neither as queued nor as in hand.
+    """
+
+    def __init__(self, maxsize: int, start: Callable[[], None]) -> None:
+        """Args: `start` starts the output thread if it does not run yet."""
+        super().__init__(maxsize)
+        self._start: Callable[[], None] | None = start
+        # Reentrant only to tell whether the thread that asks holds it, see `interrupted`.
+        mutex: Any = threading.RLock()
+        self.mutex = mutex
+        self.not_empty = threading.Condition(mutex)
+        self.not_full = threading.Condition(mutex)
+        self.all_tasks_done = threading.Condition(mutex)
+
+    def put(self, item: BytesMessage, block: bool = True, timeout: float | None = None) -> None:
+        """Queue a message, waiting for room at most `timeout` seconds (None: until there is room).
+
+        Raises:
+            ChannelClosed: the producer is closed.
+            TypeError: not a BytesMessage.
+            queue.Full: no room in time.
+        """
+        if not isinstance(item, BytesMessage):
+            raise TypeError(f"the output channel takes a BytesMessage, but got {type(item).__name__}")
+        # Before the message goes in: close() then finds either a thread that sends it, or no message.
+        if self._start is not None:
+            self._start()
+            self._start = None
+        super().put(item, block, timeout)
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a put of its own: as with sends."""
+        mutex: Any = self.mutex
+        owned: bool = mutex._is_owned()
+        return owned
+
+    def take_all(self) -> list[BytesMessage]:
+        """Wait for a message and take all that are there: one lock for many messages.
+
+        Raises:
+            ChannelClosed: the producer is closed and nothing is left.
+        """
+        first = self.get()
+        with self.mutex:
+            items = [first, *self.queue]
+            self.queue.clear()
+            self.not_full.notify_all()
+        return items
+
+    def wait_sent(self, timeout: float | None) -> bool:
+        """Wait until all that was put is sent or given up, at most `timeout` seconds; True if so."""
+        with self.all_tasks_done:
+            return self.all_tasks_done.wait_for(lambda: self.unfinished_tasks == 0, timeout)
+
+
+@dataclass(frozen=True)
+class ProducerChannels:
+    """What a producer is fed and read by.
+
+    `output`: messages to send. `errors`: what went wrong, bounded, oldest dropped. `initialised`: set once
+    a broker has answered. `closer`: setting it closes the producer. `closed`: set when close has finished.
+    """
+
+    output: OutputChannel
+    errors: ErrorsChannel
+    initialised: threading.Event
+    closer: threading.Event
+    closed: threading.Event

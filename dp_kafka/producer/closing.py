@@ -1,0 +1,167 @@
+"""CLOSE THREAD of a producer: ends everything, in one order, by a deadline, and counts what it had to leave.
+
+Guarantees:
+- `closed` is set at the end whatever goes wrong before;
+- what was accepted is delivered, or its error is on `errors`, or it is counted in `left`;
+- with a deadline it ends `GRACE_SECONDS` after it at the latest, and says which threads still run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dp_kafka.health.checks import BrokerCheck
+from dp_kafka.logs import log_error, log_event
+from dp_kafka.producer.channels import ProducerChannels
+from dp_kafka.producer.delivery import DeliveryThread
+from dp_kafka.producer.output import OutputThread
+from dp_kafka.producer.sender import Sender
+
+__all__ = ["GRACE_SECONDS", "CloseThread", "Helpers"]
+
+logger = logging.getLogger("dp_kafka.producer")
+
+#: How long after the deadline threads may take to give up what they hold.
+GRACE_SECONDS = 0.6
+#: How long a close without a deadline waits for the initialisation if the output channel has messages.
+INITIALISATION_SECONDS = 10.0
+#: The longest wait before it looks again at a deadline that a later close() may have brought forward.
+LOOK_SECONDS = 0.05
+
+
+class Helpers(NamedTuple):
+    """The threads that a producer has only if somebody uses what they do."""
+
+    output: OutputThread | None
+    error_logger: threading.Thread | None
+
+
+class CloseThread(threading.Thread):
+    """Closes one producer, once."""
+
+    def __init__(
+        self,
+        topic: str,
+        channels: ProducerChannels,
+        delivery: DeliveryThread,
+        sender: Sender,
+        helpers: Callable[[], Helpers],
+        brokers: BrokerCheck,
+    ) -> None:
+        """Args: `helpers` gives those that run, and no other starts once the output channel is closed."""
+        super().__init__(name=f"dp-kafka:close:{topic}", daemon=True)
+        self._fields = {"topic": topic}
+        self._channels = channels
+        self._delivery = delivery
+        self._sender = sender
+        self._helpers = helpers
+        self._brokers = brokers
+        #: Guards the deadline: seconds of time.monotonic(), None for none.
+        self._lock = threading.RLock()
+        self._deadline: float | None = None
+        #: How many messages had to be left.
+        self.left = 0
+
+    def bring_forward(self, deadline: float | None) -> None:
+        """Give up at this time, if no earlier one is set; any thread, a signal handler too."""
+        if deadline is None:
+            return
+        with self._lock:
+            self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+
+    def run(self) -> None:
+        """Close, and tell."""
+        try:
+            self._close()
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the end must get it
+            log_error(logger, "closing the producer failed", error, self._fields)
+            self._channels.errors.put(error)
+        finally:
+            self._sender.close()
+            self._delivery.end()
+            self._channels.errors.close()
+            self._channels.closed.set()
+            # Nobody waits for this: letting its client go may take as long as the resolution of a name.
+            self._brokers.close()
+
+    def _close(self) -> None:
+        channels, delivery, sender = self._channels, self._delivery, self._sender
+        # 1. Who waits for the initialisation is told that it will not come.
+        sender.refuse(sender.closed_error)
+        delivery.begin_close()
+        # 2. The output channel takes no more; what it holds is sent, while the deadline allows.
+        channels.output.close()
+        helpers = self._helpers()
+        if helpers.output is not None:
+            self._drain(helpers.output)
+        # 3. No further send: what was accepted before is in librdkafka's queue now.
+        sender.close()
+        # 4. Deliver it, while the deadline allows.
+        while delivery.is_alive() and delivery.flush(LOOK_SECONDS) and not self._is_over():
+            pass
+        # 5. The delivery thread gives up the rest, each message with its error, and lets the client go.
+        delivery.end()
+        self._join(delivery, GRACE_SECONDS)
+        self.left = delivery.left() + channels.output.unfinished_tasks
+        if helpers.output is not None:
+            self.left += helpers.output.given_up
+        if not delivery.is_alive():
+            # Done already, unless it died before its time.
+            delivery.let_go()
+        # 6. Signals and channels, last: whoever reads errors has seen those of the shutdown.
+        channels.errors.close()
+        channels.closer.set()
+        if helpers.error_logger is not None:
+            self._join(helpers.error_logger, GRACE_SECONDS)
+        self._log_left(
+            [thread for thread in (delivery, *helpers) if thread is not None and thread.is_alive()]
+        )
+
+    def _drain(self, output: OutputThread) -> None:
+        """Wait until the output thread has sent all, or has to give up the rest."""
+        # Without a deadline a cluster that is away would hold the close for ever.
+        until = time.monotonic() + INITIALISATION_SECONDS
+        initialised = self._delivery.initialised
+        while self._deadline is None and output.is_alive() and not initialised.wait(LOOK_SECONDS):
+            output.hurry = time.monotonic() >= until
+        self._join(output)
+        output.hurry = True
+        self._join(output, GRACE_SECONDS)
+
+    def _join(self, thread: threading.Thread, grace: float = 0.0) -> None:
+        """Join a thread until it ends, or until `grace` seconds after the deadline."""
+        while thread.is_alive() and not self._is_over(grace):
+            thread.join(LOOK_SECONDS)
+
+    def _is_over(self, grace: float = 0.0) -> bool:
+        deadline = self._deadline
+        return deadline is not None and time.monotonic() >= deadline + grace
+
+    def _log_left(self, running: list[threading.Thread]) -> None:
+        if self.left:
+            log_event(
+                logger,
+                logging.ERROR,
+                "closed with messages left, which were given up",
+                {**self._fields, "left": self.left},
+            )
+        if not running:
+            return
+        fields = {**self._fields, "threads": [thread.name for thread in running]}
+        if not self._delivery.initialised.is_set():
+            event = "closed while an attempt at initialisation is under way: its thread ends with it"
+            log_event(logger, logging.WARNING, event, fields)
+            return
+        event = "closed while threads still run: a delivery callback or a log handler holds them"
+        log_event(logger, logging.ERROR, event, fields)
+        frames = sys._current_frames()
+        for thread in running:
+            if thread.ident in frames:
+                stack = "".join(traceback.format_stack(frames[thread.ident]))
+                logger.error("still running: %s\n%s", thread.name, stack)

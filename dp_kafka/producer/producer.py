@@ -1,0 +1,385 @@
+"""Producer: the public class. It marshals what is sent, and owns the threads that deliver and report."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Any, Protocol, cast
+
+from dp_kafka import forks
+from dp_kafka.channels import ErrorsChannel, Signal
+from dp_kafka.codecs.json import JsonCodec
+from dp_kafka.config import ProducerConfig
+from dp_kafka.errors import ConfigError, MarshalError
+from dp_kafka.headers import Headers, HeaderValue
+from dp_kafka.health.checks import BrokerCheck
+from dp_kafka.health.liveness import STUCK_SECONDS
+from dp_kafka.health.state import CheckState
+from dp_kafka.logs import log_error
+from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
+from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread, Helpers
+from dp_kafka.producer.delivery import INIT_SECONDS, ClientFactory, DeliveryThread, confluent_producer
+from dp_kafka.producer.exit import close_at_exit
+from dp_kafka.producer.output import OutputThread
+from dp_kafka.producer.sender import Sender
+from dp_kafka.producer.vitals import Vitals
+
+__all__ = ["Producer"]
+
+logger = logging.getLogger("dp_kafka.producer")
+
+_JSON = JsonCodec()
+
+#: How long the constructor waits for the first attempt at initialisation; it goes on in the background.
+CONSTRUCTOR_SECONDS = 2.0
+#: How many errors the errors channel keeps.
+ERRORS_KEPT = 20
+#: How many messages the output channel holds before `put` waits.
+OUTPUT_KEPT = 10_000
+
+
+class MarshalsEvents(Protocol):
+    """What `send` takes as a schema: `dp_kafka.avro.Schema`, or anything that makes bytes of an event."""
+
+    def marshal(self, event: Any) -> bytes:
+        """The event as bytes; raises MarshalError."""
+        ...
+
+
+class Producer:
+    """Sends events to one topic: marshalled, with headers and a trace id, delivered or reported.
+
+    The defaults are the safe ones: acks=all and an idempotent producer, so what is acknowledged is on all
+    in-sync replicas, once and in order. What a send call accepted is delivered, or its `DeliveryError` comes
+    on `channels.errors`, or `close()` says how many were left.
+
+    Making one starts its delivery thread and tries to reach a broker; when none answers at once (two
+    seconds at most) it is tried again in the background, and `is_initialised` tells. Every method may be
+    called from any thread. As a context manager it closes at the end.
+
+    Args:
+        config: where to send, and how.
+        client_factory: makes the Kafka client from librdkafka properties; the test kit gives its own.
+        broker_check: what `checker` asks of the brokers; the test kit gives its own.
+
+    Raises:
+        ConfigError: librdkafka refuses the configuration. A broker that is away raises nothing.
+    """
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        *,
+        client_factory: ClientFactory = confluent_producer,
+        broker_check: BrokerCheck | None = None,
+    ) -> None:
+        if not isinstance(config, ProducerConfig):
+            raise ConfigError(f"a Producer takes a ProducerConfig, but got {type(config).__name__}")
+        self._topic = config.topic
+        self._fields = {"topic": config.topic}
+        #: Guards the helping threads and the beginning of the end. Reentrant, as a signal handler that closes
+        #: may come on top of any of it.
+        self._lock = threading.RLock()
+        self._output: OutputThread | None = None
+        self._error_logger: threading.Thread | None = None
+        self._closing = False
+        self._forked = False
+        errors = ErrorsChannel(ERRORS_KEPT)
+        self._delivery = DeliveryThread(config, client_factory, errors.put, self._close_soon)
+        self._channels = ProducerChannels(
+            output=OutputChannel(OUTPUT_KEPT, self._start_output),
+            errors=errors,
+            initialised=self._delivery.initialised,
+            closer=Signal(self._close_soon),
+            closed=threading.Event(),
+        )
+        self._sender = Sender(config, self._delivery)
+        self._send = self._sender.send
+        brokers = broker_check or BrokerCheck(config)
+        self._vitals = Vitals(self._delivery, self._helpers, lambda: self._closing, brokers)
+        self._closer = CloseThread(
+            self._topic, self._channels, self._delivery, self._sender, self._helpers, brokers
+        )
+        forks.track(self, Producer._after_fork)
+        close_at_exit(self)
+        self._delivery.start()
+        self._delivery.wait_first_attempt(CONSTRUCTOR_SECONDS)
+
+    # -- what it is ---------------------------------------------------------------------------------
+
+    @property
+    def topic(self) -> str:
+        """The topic that it sends to."""
+        return self._topic
+
+    @property
+    def channels(self) -> ProducerChannels:
+        """Its channels and signals."""
+        return self._channels
+
+    @property
+    def is_initialised(self) -> bool:
+        """Whether a broker has answered, and the producer is not closing."""
+        return self._delivery.initialised.is_set() and not self._closing
+
+    def __repr__(self) -> str:
+        if self._forked:
+            state = "of the parent process"
+        elif self._channels.closed.is_set():
+            state = "closed"
+        else:
+            state = "closing" if self._closing else "open"
+        return f"<Producer of {self._topic}, {state}>"
+
+    # -- sending ------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        schema: MarshalsEvents,
+        event: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        on_delivery: DeliveryCallback | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Marshal an event with a schema and send it; the rest is as for `send_bytes`.
+
+        Raises:
+            MarshalError: the event doesn't fit the schema (it names the field, not the value), or what is
+                given as a schema makes no bytes.
+        """
+        if not hasattr(schema, "marshal"):
+            raise MarshalError(
+                f"send takes a dp_kafka.avro.Schema and an event, but got {type(schema).__name__} as schema"
+            )
+        value = schema.marshal(event)
+        if not isinstance(value, bytes):
+            raise MarshalError(
+                f"{type(schema).__name__}.marshal has to give bytes, but gave {type(value).__name__}"
+            )
+        self._send(value, key, headers, partition, timestamp, on_delivery, timeout)
+
+    def send_json(
+        self,
+        event: Any,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        on_delivery: DeliveryCallback | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Send an event as JSON; the rest is as for `send_bytes`.
+
+        Raises:
+            MarshalError: the event has no JSON form.
+        """
+        value = _JSON.encode(event)
+        self._send(value, key, headers, partition, timestamp, on_delivery, timeout)
+
+    def send_bytes(
+        self,
+        value: bytes | None,
+        *,
+        key: bytes | str | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+        on_delivery: DeliveryCallback | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Queue a message for sending; returns before it is delivered.
+
+        Args:
+            value: the payload, unchanged; None is a tombstone.
+            key: decides the partition, unless `partition` does; a str is sent as UTF-8.
+            headers: added to those of `add_header`; a mapping, or pairs.
+            partition: send to this partition.
+            timestamp: milliseconds since the epoch; None takes the time of sending.
+            on_delivery: called once with (error, message) on the producer's delivery thread, which serves
+                all reports: it should be quick. The error is None, or the `DeliveryError`. It may send, but
+                not wait for room.
+            timeout: seconds to wait for room in librdkafka's queue (None: 10), and, if it is given, for the
+                initialisation too; without it an uninitialised producer refuses at once.
+
+        The trace id of the current context goes with it as the header `request-id`, or else a new one, unless
+        `headers` has one.
+
+        Raises:
+            NotInitialisedError: no broker has answered yet. Nothing was queued.
+            ClosedError: the producer is closing or closed.
+            QueueFullError: no room within `timeout`.
+            MessageTooLargeError: larger than `max_message_bytes`.
+            DeliveryError: librdkafka refuses the message at once: no such partition, say, or a fatal error.
+            ForkedError: the producer was made before the process was forked.
+            TypeError: a value that is not bytes, or a key or header of a wrong type.
+            ValueError: a key or header that UTF-8 can't encode.
+        """
+        if value is not None and not isinstance(value, bytes):
+            raise TypeError(
+                f"send_bytes takes bytes or None, but got {type(value).__name__}: encode it first"
+            )
+        self._send(value, key, headers, partition, timestamp, on_delivery, timeout)
+
+    def add_header(self, key: str, value: HeaderValue) -> None:
+        """Send a header with every later message, after those added before; an empty key is ignored.
+
+        Raises:
+            TypeError: a key or value of a wrong type.
+        """
+        self._sender.add_header(key, value)
+
+    # -- life ---------------------------------------------------------------------------------------
+
+    def initialise(self) -> None:
+        """Try now to reach a broker, and wait some seconds for the outcome; nothing to do if one answered.
+
+        Raises:
+            NotInitialisedError: none answered; it is tried again in the background all the same.
+            ClosedError: the producer is closing.
+        """
+        self._delivery.initialise(2 * INIT_SECONDS)
+
+    def flush(self, timeout: float | None = None) -> int:
+        """Wait until every message sent so far is delivered or reported; how many are not.
+
+        Messages in the output channel count, too. Blocks at most `timeout` seconds (None: until librdkafka
+        has given each up, `message.timeout.ms`, and some seconds for the initialisation). What other threads
+        send meanwhile is waited for as well. From a delivery callback it only counts.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        output = self._channels.output
+        if threading.current_thread() not in (self._delivery, self._output):
+            if timeout is None and output.unfinished_tasks:
+                # Else nothing bounds the wait for what the output channel holds.
+                self._delivery.wait_initialised(2 * INIT_SECONDS)
+            if self._delivery.initialised.is_set() or timeout is not None:
+                output.wait_sent(timeout)
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._delivery.flush(remaining) + output.unfinished_tasks
+
+    def close(self, timeout: float | None = None) -> int:
+        """Deliver what was accepted, refuse what comes after, and end every thread; how many had to be left.
+
+        Blocks at most `timeout` seconds (None: until librdkafka has delivered or given up each), and a little
+        more to give up the rest: each such message comes on `errors` and to its `on_delivery` with an error,
+        and the log has their number. While another thread closes it waits for that one, and the earlier
+        deadline counts. From a delivery callback it asks for the close and returns 0 at once; from a signal
+        handler, too, if the signal came on top of a send: that has to go on first.
+        """
+        if self._forked:
+            return 0
+        self._begin_close(None if timeout is None else time.monotonic() + timeout)
+        if threading.current_thread() in (self._delivery, self._output, self._error_logger, self._closer):
+            return 0
+        if self._sender.interrupted() or self._channels.output.interrupted():
+            return 0
+        # The closing thread keeps the deadline itself; the little more lets it tell what it had to leave.
+        if self._channels.closed.wait(None if timeout is None else timeout + GRACE_SECONDS + 0.2):
+            return self._closer.left
+        return self._delivery.left() + self._channels.output.unfinished_tasks
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def log_errors(self) -> None:
+        """Log everything that comes on `errors`, on a thread of its own, until the producer closes."""
+        with self._lock:
+            if self._error_logger is not None or self._closing:
+                return
+            self._error_logger = threading.Thread(
+                target=self._log_errors, name=f"dp-kafka:errors:{self._topic}", daemon=True
+            )
+            self._error_logger.start()
+
+    def _log_errors(self) -> None:
+        for error in self._channels.errors:
+            log_error(logger, "kafka producer error", error, self._fields)
+
+    # -- health -------------------------------------------------------------------------------------
+
+    def checker(self, state: CheckState) -> None:
+        """Check producer, brokers and topic, and update `state`: for `dp_kafka.health.HealthCheck`.
+
+        WARNING until initialised; CRITICAL when closed, when one of its threads has died or is stuck, when
+        the broker refuses what it needs, and with fewer than `min_brokers_healthy` healthy brokers; else OK.
+        Asks all brokers at once and blocks five seconds at most. It creates no topic, opens nothing again.
+
+        Raises:
+            TypeError: `state` is no CheckState.
+            HealthCheckError: `state` refused the update.
+        """
+        self._vitals.check(state)
+
+    def stuck_or_dead(self, stuck_after: float = STUCK_SECONDS) -> list[str]:
+        """What of its threads is dead or stuck, one sentence each; never blocks. Nothing once closed."""
+        return self._vitals.stuck_or_dead(stuck_after)
+
+    # -- threads ------------------------------------------------------------------------------------
+
+    def _start_output(self) -> None:
+        with self._lock:
+            # Closed: put() will say so. The closing thread may have looked for this thread already.
+            if self._output is None and not self._channels.output.closed:
+                self._output = OutputThread(
+                    self._topic,
+                    self._channels.output,
+                    self._channels.initialised,
+                    self._sender,
+                    self._channels.errors.put,
+                )
+                self._output.start()
+
+    def _helpers(self) -> Helpers:
+        with self._lock:
+            return Helpers(self._output, self._error_logger)
+
+    def _close_soon(self) -> None:
+        self._begin_close(None)
+
+    def _begin_close(self, deadline: float | None) -> None:
+        """Start the closing thread if this is the first call; a later one may bring the deadline forward."""
+        self._closer.bring_forward(deadline)
+        with self._lock:
+            # No call between the look and the change: a signal handler that closes could come in there.
+            first = not self._closing
+            self._closing = True
+        if not first:
+            return
+        try:
+            # A thread of its own, as the caller may be one of those that it has to wait for.
+            self._closer.start()
+        except RuntimeError:
+            # While the interpreter shuts down no thread can be started.
+            self._closer.run()
+
+    def _after_fork(self) -> None:
+        """Switch this producer off, in a forked child. Takes no lock: its owner may not exist here."""
+        self._forked = self._closing = True
+        channels = self._channels
+        self._sender.refuse(lambda: forks.forked_error("Producer"))
+        # Made anew, as their locks may be held for ever: not initialised, so that no send gets past that;
+        # closed for whoever reads; and a put is refused by what would start the output thread.
+        for event in (channels.initialised, channels.closed):
+            threading.Event.__init__(event)
+        channels.closed.set()
+        Signal.__init__(cast(Signal, channels.closer))
+        ErrorsChannel.__init__(channels.errors, ERRORS_KEPT)
+        channels.errors.close()
+        OutputChannel.__init__(channels.output, OUTPUT_KEPT, self._refuse_put)
+        forks.refuse(self, "Producer", but=("close",))
+
+    @staticmethod
+    def _refuse_put() -> None:
+        raise forks.forked_error("Producer")

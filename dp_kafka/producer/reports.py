@@ -1,0 +1,169 @@
+"""What librdkafka tells a producer, on its delivery thread: reports of messages, and errors of its own.
+
+Guarantees:
+- a message that is not delivered comes on `errors`, once, whether or not it has a callback;
+- whatever a user's callback raises is logged and comes on `errors`, and stops nothing;
+- of many failures a second one is logged, with the number of the others; `errors` has them all.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from dp_kafka.errors import DeliveryError, KafkaClientError
+from dp_kafka.logs import log_error, log_event
+from dp_kafka.producer.channels import DeliveryCallback
+from dp_kafka.pulse import Trouble
+
+__all__ = ["Reports", "ThinnedLog"]
+
+logger = logging.getLogger("dp_kafka.producer")
+
+#: The least time between two lines about failures of a kind, in seconds.
+LOG_SECONDS = 1.0
+#: How long the same error of librdkafka's own is not told again, and how many different ones are remembered.
+SAME_ERROR_SECONDS = 5.0
+SAME_ERRORS_KEPT = 100
+#: How librdkafka calls what close() gave up: not sent, or sent and not acknowledged.
+_PURGED = frozenset({"_PURGE_QUEUE", "_PURGE_INFLIGHT"})
+
+
+class _KafkaErrorLike(Protocol):
+    """The part of confluent_kafka.KafkaError that is read here, so that this module needs no client."""
+
+    def code(self) -> int: ...
+    def name(self) -> str: ...
+    def str(self) -> str: ...
+    def fatal(self) -> bool: ...
+    def retriable(self) -> bool: ...
+
+
+class ThinnedLog:
+    """Lets one line a second through, and counts the others. One thread alone uses it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = 0.0
+        #: How many were held back since the last line.
+        self.held_back = 0
+
+    def due(self) -> dict[str, int] | None:
+        """Count one; fields for its line, which tell how many were held back before; None holds it back."""
+        now = self._clock()
+        if now < self._next:
+            self.held_back += 1
+            return None
+        self._next = now + LOG_SECONDS
+        fields = {"others_since_last_line": self.held_back} if self.held_back else {}
+        self.held_back = 0
+        return fields
+
+    def rest(self, *, now: bool = False) -> int:
+        """How many to speak of although no further one has come: at the end `now`, else when it is time."""
+        if not now and self._clock() < self._next:
+            return 0
+        held_back, self.held_back = self.held_back, 0
+        return held_back
+
+
+class Reports:
+    """The callbacks of a producer's client. The delivery thread alone calls them, and reads the counts."""
+
+    def __init__(self, topic: str, report: Callable[[BaseException], None]) -> None:
+        """Args: `report` puts an error on the errors channel."""
+        self._topic = topic
+        self._report = report
+        self._fields = {"topic": topic}
+        self._undelivered_log = ThinnedLog()
+        self._callback_log = ThinnedLog()
+        #: How many messages were given up by close().
+        self.given_up = 0
+        #: Whether librdkafka has said that no broker can be reached.
+        self.all_down = False
+        #: How many errors of its own librdkafka has told of.
+        self.errors = 0
+        #: When each of them was last passed on, by what it says.
+        self._told: dict[str, float] = {}
+        #: What stands in the way of delivery, for the health check.
+        self.trouble = Trouble()
+        #: The last thing that librdkafka said of itself.
+        self.last_error: KafkaClientError | None = None
+
+    def calling(self, callback: DeliveryCallback) -> Callable[[_KafkaErrorLike | None, Any], None]:
+        """The report of a message whose sender wants to know; any thread."""
+        return functools.partial(self._delivered_to, callback)
+
+    def delivered(self, error: _KafkaErrorLike | None, message: Any) -> None:
+        """The report of a message whose sender does not ask."""
+        if error is not None:
+            self._undelivered(error, message)
+
+    def _delivered_to(self, callback: DeliveryCallback, error: _KafkaErrorLike | None, message: Any) -> None:
+        failure = None if error is None else self._undelivered(error, message)
+        try:
+            callback(failure, message)
+        except BaseException as raised:  # noqa: BLE001  # user code must not stop everybody's reports
+            self._report(raised)
+            fields = self._callback_log.due()
+            if fields is not None:
+                log_error(logger, "a delivery callback failed", raised, {**self._fields, **fields})
+
+    def _undelivered(self, error: _KafkaErrorLike, message: Any) -> DeliveryError:
+        failure = DeliveryError.from_kafka_error(
+            error,
+            topic=self._topic,
+            partition=message.partition(),
+            has_key=message.key() is not None,
+        )
+        self._report(failure)
+        if failure.name.endswith("_AUTHORIZATION_FAILED"):
+            self.trouble.note(KafkaClientError.from_kafka_error(error))
+        if error.name() in _PURGED:
+            # close() names their number in one line.
+            self.given_up += 1
+            return failure
+        fields = self._undelivered_log.due()
+        if fields is not None:
+            log_event(logger, logging.ERROR, "message not delivered", {**failure.log_data, **fields})
+        return failure
+
+    def on_error(self, error: _KafkaErrorLike) -> None:
+        """What librdkafka has to say of itself; the same again within some seconds is only counted.
+
+        It says the same with every attempt to reconnect, which would drive all else from the bounded errors.
+        """
+        self.errors += 1
+        if error.name() == "_ALL_BROKERS_DOWN":
+            self.all_down = True
+        translated = self.last_error = KafkaClientError.from_kafka_error(error)
+        self.trouble.note(translated)
+        # What follows tells after how many milliseconds it happened.
+        text = str(translated).partition(" (after ")[0]
+        now = time.monotonic()
+        if now - self._told.get(text, -SAME_ERROR_SECONDS) < SAME_ERROR_SECONDS:
+            return
+        if len(self._told) >= SAME_ERRORS_KEPT:
+            self._told.clear()
+        self._told[text] = now
+        self._report(translated)
+        level = logging.ERROR if translated.permanent else logging.WARNING
+        log_event(logger, level, str(translated), {**self._fields, **translated.log_data})
+
+    @property
+    def unlogged(self) -> int:
+        """How many failures no line in the log has told of yet."""
+        return self._undelivered_log.held_back + self._callback_log.held_back
+
+    def log_rest(self, *, now: bool = False) -> None:
+        """Tell of failures that were held back, when it is time, or `now`."""
+        for log, event in (
+            (self._undelivered_log, "more messages not delivered"),
+            (self._callback_log, "more delivery callbacks failed"),
+        ):
+            count = log.rest(now=now)
+            if count:
+                log_event(logger, logging.ERROR, event, {**self._fields, "count": count})

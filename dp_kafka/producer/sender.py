@@ -1,0 +1,205 @@
+"""The way of a message from a send call into librdkafka's queue: headers, hand-over, back-pressure, refusal.
+
+Guarantees:
+- what `send` returned from is in librdkafka's queue; what it raised for is not;
+- it waits for room, or for the initialisation, no longer than it was given, and not on the delivery thread;
+- once `close` has returned nothing more gets into the queue.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+from confluent_kafka import KafkaError, KafkaException
+
+from dp_kafka.config import ProducerConfig
+from dp_kafka.errors import (
+    ClosedError,
+    DeliveryError,
+    DpKafkaError,
+    MessageTooLargeError,
+    NotInitialisedError,
+    QueueFullError,
+)
+from dp_kafka.headers import (
+    TRACE_ID_HEADER,
+    Headers,
+    HeaderValue,
+    current_trace_id,
+    header_list,
+    new_trace_id,
+)
+from dp_kafka.producer.channels import DeliveryCallback
+from dp_kafka.producer.delivery import DeliveryThread
+
+__all__ = ["Sender"]
+
+#: How long a send waits for room in librdkafka's queue when it is given no timeout.
+ROOM_SECONDS = 10.0
+#: The longest that it waits before it looks again whether there is room.
+ROOM_LOOK_SECONDS = 0.1
+#: How long `close` waits for a send that is in the middle of its hand-over: microseconds, unless a signal
+#: handler of the user came in between and takes its time.
+HAND_OVER_SECONDS = 5.0
+
+
+class Sender:
+    """Hands messages over to the client of a delivery thread; any thread may use it."""
+
+    def __init__(self, config: ProducerConfig, delivery: DeliveryThread) -> None:
+        self._config = config
+        self._topic = config.topic
+        self._fields = {"topic": config.topic}
+        self._delivery = delivery
+        #: One bound method for all messages: it costs least.
+        self._delivered = delivery.reports.delivered
+        #: Guards `_produce` together with its call: after `close` has replaced it, what was accepted
+        #: before is in librdkafka's queue, where flush sees it. Nothing in it blocks. Reentrant only to
+        #: tell whether the thread that asks holds it, see `interrupted`.
+        self._hand_over = threading.RLock()
+        self._produce: Callable[..., None] = delivery.produce
+        #: Makes the error for a sender that must not be used any more; None while it may.
+        self._refusal: Callable[[], DpKafkaError] | None = None
+        #: Guards the replacement of the headers; the list itself is never changed in place.
+        self._headers_lock = threading.Lock()
+        self._headers: list[tuple[str, HeaderValue]] = []
+
+    def send(
+        self,
+        value: Any,
+        key: bytes | str | None,
+        headers: Headers | None,
+        partition: int | None,
+        timestamp: int | None,
+        on_delivery: DeliveryCallback | None,
+        timeout: float | None,
+        trace_id: str | None = None,
+    ) -> None:
+        """Queue a message; `Producer.send_bytes` says what it raises and when it waits."""
+        all_headers = self._headers.copy()
+        if headers is not None:
+            all_headers += header_list(headers)
+        if not all_headers or not any(name == TRACE_ID_HEADER for name, _ in all_headers):
+            all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
+        delivery = self._delivery
+        report = self._delivered if on_delivery is None else delivery.reports.calling(on_delivery)
+        deadline: float | None = None
+        if not delivery.initialised.is_set():
+            deadline = self._wait_initialised(timeout)
+        options: dict[str, Any] = {}
+        if partition is not None:
+            options["partition"] = partition
+        if timestamp is not None:
+            options["timestamp"] = timestamp
+        while True:
+            try:
+                with self._hand_over:
+                    self._produce(self._topic, value, key, on_delivery=report, headers=all_headers, **options)
+            except BufferError:
+                if deadline is None:
+                    deadline = time.monotonic() + (ROOM_SECONDS if timeout is None else timeout)
+                self._wait_for_room(deadline)
+            except KafkaException as error:
+                raise self._translated(error, value, key) from error
+            except UnicodeEncodeError as error:
+                # Headers were checked before, so it is the key.
+                reason = error.reason
+                break
+            else:
+                return
+        # Not in the except clause: the codec's error holds the key, and would stay as the context.
+        raise ValueError(f"the key is text that UTF-8 cannot encode: {reason}")
+
+    def add_header(self, key: str, value: HeaderValue) -> None:
+        """Send a header with every later message; an empty key is ignored."""
+        added = header_list([(key, value)])
+        if not key:
+            return
+        with self._headers_lock:
+            self._headers = [*self._headers, *added]
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def refuse(self, refusal: Callable[[], DpKafkaError]) -> None:
+        """From now on whoever waits, or would wait, for the initialisation gets this error. Takes no lock."""
+        self._refusal = refusal
+
+    def close(self) -> None:
+        """Refuse every further send; what was accepted is in librdkafka's queue when this returns."""
+        held = self._hand_over.acquire(timeout=HAND_OVER_SECONDS)
+        self._produce = self._refused
+        if held:
+            self._hand_over.release()
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a send of its own.
+
+        Python handles signals within produce(), too, before the message is queued. The send goes on only
+        when the handler returns, so the handler must not wait for `close`.
+        """
+        owned: bool = cast(Any, self._hand_over)._is_owned()
+        return owned
+
+    def _refused(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise self._refusal() if self._refusal is not None else self.closed_error()
+
+    def closed_error(self) -> ClosedError:
+        """The error for a send after close()."""
+        return ClosedError(f"the producer of {self._topic} is closed: make a new one", log_data=self._fields)
+
+    # -- waiting ------------------------------------------------------------------------------------
+
+    def _wait_initialised(self, timeout: float | None) -> float | None:
+        """Wait for the initialisation; the deadline of the whole send, None without a timeout."""
+        if self._refusal is not None:
+            raise self._refusal()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if timeout is None or not self._delivery.wait_initialised(timeout):
+            # Looked at again: who waits is woken when the producer closes.
+            if self._refusal is not None:
+                raise self._refusal()
+            reason = self._delivery.init_error
+            raise NotInitialisedError(
+                f"the producer of {self._topic} is not initialised: no broker of "
+                f"{list(self._config.broker_addrs)} has answered yet, it is tried again in the background",
+                log_data=self._fields,
+            ) from reason
+        return deadline
+
+    def _wait_for_room(self, deadline: float) -> None:
+        """Wait a little for room in librdkafka's queue.
+
+        Raises:
+            QueueFullError: the deadline has passed, or this is the thread that makes room.
+        """
+        remaining = deadline - time.monotonic()
+        own_thread = threading.current_thread() is self._delivery
+        if remaining > 0 and not own_thread:
+            self._delivery.wait_for_room(min(ROOM_LOOK_SECONDS, remaining))
+            return
+        why = (
+            "and a delivery callback, which has to return before there is room, cannot wait for it: send "
+            "from another thread"
+            if own_thread
+            else "and no room came in time: the brokers are slower than the sends, or away"
+        )
+        raise QueueFullError(
+            f"librdkafka's queue is full ({self._delivery.pending()} messages) {why}", log_data=self._fields
+        ) from None
+
+    def _translated(self, error: KafkaException, value: Any, key: Any) -> DpKafkaError:
+        cause = error.args[0]
+        if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            limit = self._config.librdkafka.get(
+                "message.max.bytes", self._config.max_message_bytes or 1_000_000
+            )
+            size = len(value or b"") + len(key.encode() if isinstance(key, str) else key or b"")
+            return MessageTooLargeError(
+                f"a message of {size} bytes is larger than the limit of {limit} bytes: send less, or raise "
+                "max_message_bytes here and message.max.bytes on the topic",
+                log_data={**self._fields, "size": size, "limit": limit},
+            )
+        return DeliveryError.from_kafka_error(cause, topic=self._topic, has_key=key is not None)

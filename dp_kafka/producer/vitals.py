@@ -1,0 +1,58 @@
+"""What a producer says of its own health: its threads, what stands in its way, and its brokers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dp_kafka.health.checks import BrokerCheck, ClientView, check_client
+from dp_kafka.health.state import CheckState
+from dp_kafka.producer.closing import Helpers
+from dp_kafka.producer.delivery import DeliveryThread
+
+__all__ = ["DELIVERY_STUCK_SECONDS", "Vitals"]
+
+#: How long the delivery thread may go without a round. It waits a tenth of a second at most by itself; the
+#: rest is for the delivery callbacks of users, which run on it.
+DELIVERY_STUCK_SECONDS = 60.0
+
+
+class Vitals:
+    """Answers `checker` and liveness for one producer. Any thread, several at a time."""
+
+    def __init__(
+        self,
+        delivery: DeliveryThread,
+        helpers: Callable[[], Helpers],
+        closing: Callable[[], bool],
+        brokers: BrokerCheck,
+    ) -> None:
+        self._delivery = delivery
+        self._helpers = helpers
+        self._closing = closing
+        self._brokers = brokers
+
+    def check(self, state: CheckState) -> None:
+        """Check producer and brokers, and update `state`; blocks for some seconds at most."""
+        check_client(state, self._view, self._brokers)
+
+    def _view(self) -> ClientView:
+        initialised = self._delivery.initialised.is_set()
+        return ClientView(
+            "producer",
+            closed=self._closing(),
+            initialised=initialised,
+            broken=self.stuck_or_dead(DELIVERY_STUCK_SECONDS),
+            trouble=self._delivery.reports.trouble.text(of_connections=not initialised),
+        )
+
+    def stuck_or_dead(self, stuck_after: float) -> list[str]:
+        """What of the threads is dead, or stuck for `stuck_after` seconds; never blocks."""
+        limit = min(stuck_after, DELIVERY_STUCK_SECONDS)
+        problem = self._delivery.pulse.problem("delivery thread", time.monotonic(), limit)
+        found = [] if problem is None else [problem]
+        # Asked in this order: it ends by itself only when the producer closes.
+        output = self._helpers().output
+        if output is not None and not output.is_alive() and not self._closing():
+            found.append("output thread died")
+        return found

@@ -1,0 +1,220 @@
+"""What tests share: the embedded cluster, topics, clients that are closed, and the watch over threads."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import confluent_kafka
+import hypothesis
+import pytest
+
+from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Producer, ProducerConfig
+from dp_kafka.kafkatest import EmbeddedCluster
+from tests.waiting import PATIENCE, Logged
+
+# No deadline: how long an example takes says more about the machine than about the library.
+hypothesis.settings.register_profile("dp_kafka", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("dp_kafka")
+
+
+#: Client properties of the classic group protocol, in which every rebalance takes the whole assignment away.
+#: Members hear of rebalances by heartbeats, and the embedded broker answers a fetch when its time is up.
+CLASSIC = {"heartbeat.interval.ms": 100, "fetch.wait.max.ms": 10}
+#: Those of the newer one (KIP-848), in which partitions come and go one by one.
+INCREMENTAL = {"group.protocol": "consumer", "fetch.wait.max.ms": 10}
+
+
+class TopicFactory(Protocol):
+    """Makes a topic of a fresh name on the session's cluster, and returns the name."""
+
+    def __call__(self, partitions: int = 1) -> str: ...
+
+
+class GroupFactory(Protocol):
+    """Makes a ConsumerGroup on the session's cluster; the test's end closes it."""
+
+    def __call__(
+        self, topic: str, *, client_factory: Callable[[dict[str, Any]], Any] | None = None, **config: Any
+    ) -> ConsumerGroup: ...
+
+
+class ProducerFactory(Protocol):
+    """Makes a Producer on the session's cluster; the test's end closes it."""
+
+    def __call__(
+        self, topic: str, *, client_factory: Callable[[dict[str, Any]], Any] | None = None, **config: Any
+    ) -> Producer: ...
+
+
+class SendFunction(Protocol):
+    """Puts values into a topic, and returns once the broker has them all."""
+
+    def __call__(
+        self,
+        topic: str,
+        *values: bytes | str | None,
+        partition: int = 0,
+        key: bytes | str | None = None,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None: ...
+
+
+class CommittedFunction(Protocol):
+    """The offset that a group has committed on the broker for a partition; None if it has none."""
+
+    def __call__(self, group: str, topic: str, partition: int = 0) -> int | None: ...
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    """Fails a test after which a thread of this library still runs that was not there before.
+
+    Autouse fixtures begin first and so end last: whatever other fixtures close is closed by then.
+    """
+    before = set(threading.enumerate())
+    yield
+    until = time.monotonic() + PATIENCE / 3
+    ours = [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("dp-kafka:") and thread not in before
+    ]
+    for thread in ours:
+        thread.join(max(0.0, until - time.monotonic()))
+    left = [thread.name for thread in ours if thread.is_alive()]
+    if left:
+        pytest.fail(f"the test left threads behind: {left}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[EmbeddedCluster]:
+    """One embedded broker for all tests; take down and inject only on `own_cluster`."""
+    with EmbeddedCluster() as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[EmbeddedCluster]:
+    """One embedded broker of the test's own, to take down, to slow down, and to inject errors into."""
+    with EmbeddedCluster() as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def topic(cluster: EmbeddedCluster) -> TopicFactory:
+    """Makes topics: `topic(partitions=3)` gives the new one's name."""
+
+    def create(partitions: int = 1) -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        cluster.create_topic(name, partitions)
+        return name
+
+    return create
+
+
+@pytest.fixture
+def consumer_group(cluster: EmbeddedCluster) -> Iterator[GroupFactory]:
+    """Makes consumer groups of unique names: `consumer_group(topic, num_workers=4)`.
+
+    `broker_addrs` and `group_name` may be given among the configuration's fields. `librdkafka=INCREMENTAL`
+    makes rebalances, and starts after a stop, quick: with the classic protocol the embedded broker takes
+    `message_consume_timeout` less one second for each.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def create(
+            topic: str, *, client_factory: Callable[[dict[str, Any]], Any] | None = None, **config: Any
+        ) -> ConsumerGroup:
+            config.setdefault("broker_addrs", cluster.broker_addrs)
+            config.setdefault("group_name", f"group-{uuid.uuid4().hex[:12]}")
+            config.setdefault("librdkafka", CLASSIC)
+            more: dict[str, Any] = {} if client_factory is None else {"client_factory": client_factory}
+            group = ConsumerGroup(ConsumerGroupConfig(topic=topic, **config), **more)
+            stack.callback(group.close, timeout=PATIENCE / 3)
+            return group
+
+        yield create
+
+
+@pytest.fixture
+def producer(cluster: EmbeddedCluster) -> Iterator[ProducerFactory]:
+    """Makes producers: `producer(topic, max_message_bytes=1000)`."""
+    with contextlib.ExitStack() as stack:
+
+        def create(
+            topic: str, *, client_factory: Callable[[dict[str, Any]], Any] | None = None, **config: Any
+        ) -> Producer:
+            config.setdefault("broker_addrs", cluster.broker_addrs)
+            more: dict[str, Any] = {} if client_factory is None else {"client_factory": client_factory}
+            made = Producer(ProducerConfig(topic=topic, **config), **more)
+            stack.callback(made.close, timeout=PATIENCE / 3)
+            return made
+
+        yield create
+
+
+@pytest.fixture(scope="session")
+def plain_producer(cluster: EmbeddedCluster) -> confluent_kafka.Producer:
+    """A producer that is none of ours, for what a test of consumers needs in its topic."""
+    return confluent_kafka.Producer(
+        {"bootstrap.servers": cluster.bootstrap_servers, "linger.ms": 0, "log_level": 0}
+    )
+
+
+@pytest.fixture
+def send(plain_producer: confluent_kafka.Producer) -> SendFunction:
+    """Puts values into a topic: `send(topic, "a", "b", partition=1)`."""
+
+    def put(
+        topic: str,
+        *values: bytes | str | None,
+        partition: int = 0,
+        key: bytes | str | None = None,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        for value in values:
+            plain_producer.produce(topic, value, key, partition=partition, headers=headers)
+        assert plain_producer.flush(PATIENCE) == 0
+
+    return put
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """What the library logs during the test: `logged.wait("failed to handle message")`."""
+    handler = Logged()
+    logger = logging.getLogger("dp_kafka")
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+@pytest.fixture
+def committed(cluster: EmbeddedCluster) -> CommittedFunction:
+    """Asks the broker for a group's offset: `committed(group.group_name, topic)`."""
+
+    def ask(group: str, topic: str, partition: int = 0) -> int | None:
+        return committed_offset(cluster, group, topic, partition)
+
+    return ask
+
+
+def committed_offset(cluster: EmbeddedCluster, group: str, topic: str, partition: int = 0) -> int | None:
+    """What `group` has committed on a cluster, asked by a client that is no member of it."""
+    client = confluent_kafka.Consumer({"bootstrap.servers": cluster.bootstrap_servers, "group.id": group})
+    try:
+        asked = [confluent_kafka.TopicPartition(topic, partition)]
+        (answer,) = client.committed(asked, timeout=PATIENCE)
+    finally:
+        client.close()
+    assert answer.error is None, answer.error
+    return None if answer.offset < 0 else answer.offset

@@ -1,0 +1,1 @@
+"""The numbered behaviours of the contract, a file per section."""

@@ -1,0 +1,209 @@
+"""Avro: each type, what it takes and what it refuses. Contract 19.3 and 19.13."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import uuid
+from typing import Any
+
+import pytest
+
+from dp_kafka import MarshalError
+from dp_kafka.avro import Schema, UnmarshalError
+from tests.avro_events import ENGINES, marshalled, one
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Both packages: nothing below may depend on which is installed."""
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "data"),
+    [
+        ("boolean", True, b"\x01"),
+        ("int", -5, b"\x09"),
+        ("long", 64, b"\x80\x01"),
+        ("string", "é", b"\x04\xc3\xa9"),
+        ({"type": "array", "items": "string"}, ["a"], b"\x02\x02a\x00"),
+        ({"type": "map", "values": "string"}, {"k": "v"}, b"\x02\x02k\x02v\x00"),
+        (["null", "string"], None, b"\x00"),
+        ("double", 1.5, b"\x00\x00\x00\x00\x00\x00\xf8?"),
+    ],
+)
+def test_19_3_any_type_may_stand_at_the_top(engine: str, type_: Any, value: Any, data: bytes) -> None:
+    """Contract 19.3 and 19.4, widened: the original marshals records only, and tells seven kinds apart."""
+    schema = Schema(type_, engine=engine)
+    assert schema.marshal(value) == data
+    assert schema.unmarshal(data) == value
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "problem"),
+    [
+        ("int", 2**31, "expected int, found int out of range (-2147483648 to 2147483647)"),
+        ("int", -(2**31) - 1, "expected int, found int out of range (-2147483648 to 2147483647)"),
+        ("long", 2**63, "expected long, found int out of range"),
+        ("int", True, "expected int, found bool"),
+        ("long", True, "expected long, found bool"),
+        ("long", 1.0, "expected long, found float"),
+        ("long", "secret", "expected long, found str"),
+        ("boolean", 1, "expected boolean, found int"),
+        ("double", True, "expected double, found bool"),
+        ("double", "1.5", "expected double, found str"),
+        ("double", decimal.Decimal("1.5"), "expected double, found Decimal"),
+        ("double", 10**400, "expected double, found int out of range"),
+        ("float", 1e300, "expected float, found float out of range"),
+        ("float", 10**39, "expected float, found int out of range"),
+        ("string", b"secret", "expected string, found bytes"),
+        ("string", 5, "expected string, found int"),
+        ("string", None, "expected string, found None"),
+        ("string", "\ud800", "expected string, found a str with a lone surrogate"),
+        ("bytes", "secret", "expected bytes, found str"),
+        ("null", 0, "expected null, found int"),
+        ({"type": "fixed", "name": "F", "size": 2}, b"abc", "expected fixed F (2 bytes), found 3 bytes"),
+        ({"type": "array", "items": "int"}, "secret", "expected array, found str"),
+        ({"type": "array", "items": "int"}, {"a": 1}, "expected array, found dict"),
+        ({"type": "map", "values": "int"}, [1], "expected map, found list"),
+        ({"type": "map", "values": "int"}, {1: 1}, "{0}: expected a str as key, found int"),
+        (["null", "long"], "secret", "expected long, found str"),
+        (["null", "long", "string"], 1.5, "expected null or long or string, found float"),
+    ],
+)
+def test_19_3_what_does_not_fit_names_the_path_and_no_value(
+    engine: str, type_: Any, value: Any, problem: str
+) -> None:
+    """Contract 19.3: out of range and of the wrong type, in Python's terms."""
+    with pytest.raises(MarshalError) as caught:
+        marshalled(type_, value, engine)
+    text = str(caught.value)
+    assert "event.x" in text
+    assert problem in text
+    assert "secret" not in text
+    assert caught.value.__context__ is None
+
+
+class Colour(enum.Enum):
+    RED = "RED"
+    DARK = "dark"
+
+
+@pytest.mark.parametrize("value", ["RED", Colour.RED])
+def test_19_13_enums_take_symbols_and_members(engine: str, value: Any) -> None:
+    """Contract 19.13: by value or by name; any other is an error, and names none but the schema's symbols."""
+    schema = Schema(one({"type": "enum", "name": "Colour", "symbols": ["RED", "DARK"]}), engine=engine)
+    data = schema.marshal({"x": value})
+    assert data == b"\x00"
+    assert schema.marshal({"x": Colour.DARK}) == b"\x02"
+    painted = dataclasses.make_dataclass("Painted", [("x", Colour)])
+    assert schema.unmarshal(data, painted).x is Colour.RED
+    assert schema.unmarshal(b"\x02", painted).x is Colour.DARK
+    problem = r"event\.x: expected enum Colour \(RED, DARK\), found a str that is not one of its symbols"
+    with pytest.raises(MarshalError, match=problem):
+        schema.marshal({"x": "secret"})
+
+
+UTC = dt.timezone.utc
+NOON = dt.datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "read"),
+    [
+        (("int", "date"), dt.date(1969, 12, 31), None),
+        (("int", "time-millis"), dt.time(1, 2, 3, 4567), dt.time(1, 2, 3, 4000)),
+        (("long", "time-micros"), dt.time(23, 59, 59, 999999), None),
+        (("long", "timestamp-millis"), NOON, NOON.replace(microsecond=123000)),
+        (("long", "timestamp-millis"), 1000, dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (("long", "timestamp-micros"), NOON, None),
+        (("long", "timestamp-micros"), dt.datetime.min.replace(tzinfo=UTC), None),
+        (("long", "local-timestamp-millis"), dt.datetime(1960, 1, 1), None),
+        (("long", "local-timestamp-micros"), dt.datetime(2024, 1, 1, 0, 0, 0, 1), None),
+        (("string", "uuid"), uuid.UUID(int=5), None),
+        (("fixed", "uuid"), uuid.UUID(int=5), None),
+        (("bytes", "decimal"), decimal.Decimal("-1.28"), None),
+        (("bytes", "decimal"), 3, decimal.Decimal("3.00")),
+        (("fixed", "decimal"), decimal.Decimal("1.5"), decimal.Decimal("1.50")),
+        (("long", "of-our-own"), 5, None),
+    ],
+)
+def test_19_13_logical_types(engine: str, type_: tuple[str, str], value: Any, read: Any) -> None:
+    """Contract 19.13, widened; both engines alike, also where neither package knows the type."""
+    base, logical = type_
+    definition = {"type": base, "logicalType": logical, "precision": 4, "scale": 2, "name": "F", "size": 16}
+    schema = Schema(one(definition), engine=engine)
+    result = schema.unmarshal(schema.marshal({"x": value}))["x"]
+    assert result == (value if read is None else read)
+    if isinstance(result, decimal.Decimal):
+        assert result.as_tuple().exponent == -2
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "problem"),
+    [
+        ("timestamp-millis", dt.datetime(2024, 1, 1), "a datetime without a time zone; give it one"),
+        ("timestamp-millis", "2024", "expected timestamp-millis, found str"),
+        ("timestamp-millis", True, "expected timestamp-millis, found bool"),
+        ("local-timestamp-millis", NOON, "a datetime with a time zone"),
+        ("date", NOON, "expected date, found datetime"),
+        ("time-millis", dt.time(1, tzinfo=dt.timezone.utc), "a time with a time zone"),
+        ("uuid", "no uuid", "expected uuid, found a str that is not one"),
+        ("decimal", 1.5, "expected decimal(4, 2), found float"),
+        ("decimal", True, "expected decimal(4, 2), found bool"),
+        ("decimal", b"\x05", "expected decimal(4, 2), found bytes"),
+        ("decimal", decimal.Decimal("123"), "found a Decimal with more than 4 digits"),
+        ("decimal", decimal.Decimal("1E+999999999"), "found a Decimal with more than 4 digits"),
+        ("decimal", decimal.Decimal("1.234"), "found a Decimal with more than 2 decimal places"),
+        ("decimal", decimal.Decimal("1E-999999"), "found a Decimal with more than 2 decimal places"),
+        ("decimal", decimal.Decimal("NaN"), "found a Decimal that is not a finite number"),
+    ],
+)
+def test_19_13_what_a_logical_type_refuses(engine: str, type_: str, value: Any, problem: str) -> None:
+    """Contract 19.13: what would lose something unseen."""
+    bases = {"date": "int", "time-millis": "int", "uuid": "string", "decimal": "bytes"}
+    definition = {"type": bases.get(type_, "long"), "logicalType": type_, "precision": 4, "scale": 2}
+    with pytest.raises(MarshalError) as caught:
+        marshalled(definition, value, engine)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "logical", "data", "problem"),
+    [
+        ("int", "date", b"\xfe\xff\xff\xff\x0f", "years 1 to 9999"),
+        ("int", "time-millis", b"\x01", "outside one day"),
+        ("long", "timestamp-micros", b"\xfe" + b"\xff" * 8 + b"\x01", "years 1 to 9999"),
+        ("string", "uuid", b"\x02a", "not a UUID"),
+        ("bytes", "decimal", b"\x04\x7f\xff", "more than the 4 digits"),
+    ],
+)
+def test_19_13_data_that_a_logical_type_cannot_hold(
+    engine: str, base: str, logical: str, data: bytes, problem: str
+) -> None:
+    """Contract 19.13: an UnmarshalError with the path."""
+    schema = Schema(one({"type": base, "logicalType": logical, "precision": 4, "scale": 2}), engine=engine)
+    with pytest.raises(UnmarshalError, match=r"event\.x: .*" + problem):
+        schema.unmarshal(data)
+
+
+def test_19_13_numbers_bytes_and_text_of_other_classes(engine: str) -> None:
+    """Contract 19.13: subclasses and their like become the plain value."""
+
+    class Text(str):
+        __slots__ = ()
+
+    class Level(enum.IntEnum):
+        HIGH = 3
+
+    assert marshalled("string", Text("a"), engine) == b"\x02a"
+    assert marshalled("long", Level.HIGH, engine) == b"\x06"
+    assert marshalled("bytes", bytearray(b"a"), engine) == b"\x02a"
+    assert marshalled("bytes", memoryview(b"a"), engine) == b"\x02a"
+    assert marshalled("double", 1, engine) == marshalled("double", 1.0, engine)
+    assert marshalled("float", float("inf"), engine) == b"\x00\x00\x80\x7f"
+    assert marshalled(["null", "string", "long"], Level.HIGH, engine) == b"\x04\x06"
+    assert marshalled(["null", "string", "long"], Colour.DARK, engine) == b"\x02\x08dark"

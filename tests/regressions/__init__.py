@@ -1,0 +1,1 @@
+"""Mistakes of the original that must not come back, a test for each."""

@@ -1,0 +1,156 @@
+"""Invariant 9: what is read ahead stays within its bounds; invariant 7: and yet everybody goes on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp_kafka import Ordering
+from dp_kafka.consumer.flow import MAX_FETCH, PATIENCE, Flow
+from dp_kafka.consumer.lane import Lane
+from dp_kafka.consumer.session import Session
+from tests.lanes import new_session, open_lane, raws
+
+
+def fill(lane: Lane, count: int, size: int = 10) -> None:
+    """Buffer `count` messages of `size` bytes; one more goes to the channel, if none waits there."""
+    first = 1_000_000 * lane.partition
+    lane.add(raws(*range(first, first + count), data=b"x" * size, partition=lane.partition))
+
+
+def empty(session: Session) -> None:
+    """Handle all that is buffered."""
+    while session.upstream.has_messages:
+        session.upstream.get(block=False).commit_and_release()
+
+
+def test_nothing_assigned_leaves_room_for_what_comes() -> None:
+    assert Flow(100, 100).room([], 0.0) == (MAX_FETCH, [], [])
+
+
+def test_half_of_the_messages_may_be_buffered_here() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    flow = Flow(100, 1_000_000)
+    assert flow.room([lane], 0.0) == (50, [], [])
+    fill(lane, 31)
+    assert flow.room([lane], 0.0) == (20, [], [])
+    fill(lane, 20)
+    assert flow.room([lane], 0.0) == (0, [], [])
+
+
+def test_room_counts_in_bytes_by_the_average_message() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    flow = Flow(1_000_000, 4_000)
+    fill(lane, 5, size=100)
+    room, _, _ = flow.room([lane], 0.0)
+    assert room == (1_000 - 4 * 100) // 100
+
+
+def test_never_more_than_one_fetch_at_a_time() -> None:
+    session = new_session()
+    assert Flow(1_000_000, 10**9).room([open_lane(session)], 0.0)[0] == MAX_FETCH
+
+
+def test_full_buffers_pause_their_partition_only_after_a_while() -> None:
+    """A pause throws away what was fetched ahead, so one of milliseconds is waited out."""
+    session = new_session()
+    lane = open_lane(session)
+    flow = Flow(20, 1_000_000)
+    fill(lane, 11)
+    assert flow.room([lane], 5.0) == (0, [], [])
+    assert flow.room([lane], 5.0 + PATIENCE * 0.9) == (0, [], [])
+    assert flow.room([lane], 5.01 + PATIENCE) == (0, [lane], [])
+
+
+def test_a_moment_of_room_begins_the_wait_anew() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    flow = Flow(20, 1_000_000)
+    fill(lane, 11)
+    flow.room([lane], 5.0)
+    empty(session)
+    assert flow.room([lane], 5.01)[0] == 10
+    fill(lane, 11)
+    assert flow.room([lane], 5.0 + PATIENCE) == (0, [], [])
+
+
+def test_a_partition_is_resumed_when_half_of_its_share_is_free() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    flow = Flow(20, 1_000_000)
+    fill(lane, 11)
+    lane.paused = True
+    assert flow.room([lane], 0.0)[2] == []
+    for _ in range(4):
+        session.upstream.get(block=False).commit_and_release()
+    assert flow.room([lane], 0.0)[2] == []
+    session.upstream.get(block=False).commit_and_release()
+    assert flow.room([lane], 0.0)[2] == [lane]
+
+
+def test_a_partition_whose_handler_is_stuck_does_not_stop_the_others() -> None:
+    session = new_session()
+    stuck, other = open_lane(session, 0), open_lane(session, 1)
+    flow = Flow(40, 1_000_000)
+    fill(stuck, 25)
+    flow.room([stuck, other], 0.0)
+    assert flow.room([stuck, other], PATIENCE) == (0, [stuck], [])
+    stuck.paused = True
+    fill(other, 4)
+    assert flow.room([stuck, other], PATIENCE) == (10 - 3, [], [])
+
+
+@pytest.mark.parametrize("limit", [1, 100, 4_000])
+def test_a_message_larger_than_the_buffer_does_not_stop_the_partition_for_ever(limit: int) -> None:
+    """The average of what was handled is more than the buffer holds, and yet the next one has to come."""
+    session = new_session()
+    lane = open_lane(session)
+    flow = Flow(1_000, limit)
+    fill(lane, 2, size=10_000)
+    flow.room([lane], 0.0)
+    empty(session)
+    assert flow.room([lane], 0.0)[0] >= 1
+
+
+def test_a_large_message_that_is_stuck_does_not_stop_the_other_partitions() -> None:
+    session = new_session()
+    stuck, other = open_lane(session, 0), open_lane(session, 1)
+    flow = Flow(1_000, 4_000)
+    fill(stuck, 2, size=10_000)
+    flow.room([stuck, other], 0.0)
+    assert flow.room([stuck, other], PATIENCE)[1] == [stuck]
+    stuck.paused = True
+    assert flow.room([stuck, other], PATIENCE)[0] >= 1
+
+
+def test_the_smallest_buffers_still_let_one_message_through() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    assert Flow(1, 1).room([lane], 0.0)[0] == 1
+
+
+@given(
+    limit=st.integers(1, 60),
+    fills=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), max_size=8),
+    paused=st.sets(st.integers(0, 3)),
+)
+def test_what_is_fetched_never_exceeds_a_share_for_each_partition(
+    limit: int, fills: list[tuple[int, int]], paused: set[int]
+) -> None:
+    """Those that flow stay within the limit, and have room when they are empty."""
+    session = new_session(Ordering.NONE)
+    lanes = [open_lane(session, partition) for partition in range(4)]
+    for partition, count in fills:
+        fill(lanes[partition], count)
+    for partition in paused:
+        lanes[partition].paused = True
+    room, pause, resume = Flow(limit, 10**9).room(lanes, 0.0)
+    flowing = [lane for lane in lanes if not lane.paused]
+    buffered = sum(lane.buffered()[0] for lane in flowing)
+    assert room + buffered <= max(limit // 2, len(lanes), buffered)
+    assert room > 0 or buffered > 0 or not flowing
+    assert not pause
+    assert all(lane.paused for lane in resume)

@@ -1,0 +1,39 @@
+"""Log lines: what users raise, and give to be logged, can't break the thread that logs it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from dp_kafka.errors import DpKafkaError
+from dp_kafka.logs import log_error, log_event
+
+
+class NoText(Exception):
+    """Its author made a mistake in __str__."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("a mistake")
+
+
+class NoRepr:
+    def __repr__(self) -> str:
+        raise ValueError("a mistake")
+
+
+def test_an_error_without_a_text_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    log_error(logging.getLogger("test"), "handling failed", NoText())
+    (record,) = caplog.records
+    text = "<NoText, whose str() raised RuntimeError>"
+    assert text in record.getMessage()
+    assert record.__dict__["dp_kafka"]["error"] == text
+
+
+def test_a_field_without_a_repr_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log_error(logging.getLogger("test"), "x", DpKafkaError("y", log_data={"mine": NoRepr()}))
+    log_event(logging.getLogger("test"), logging.INFO, "z", {"mine": NoRepr()})
+    for record in caplog.records:
+        assert "mine=<NoRepr, whose repr() raised ValueError>" in record.getMessage()
+    assert len(caplog.records) == 2

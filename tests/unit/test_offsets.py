@@ -1,0 +1,120 @@
+"""Invariant 1, where it is kept: a committed offset never passes a message that is not finished."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dp_kafka.consumer.offsets import OffsetTracker
+
+
+def ascending_with_gaps(steps: list[int]) -> list[int]:
+    offsets, at = [], 100
+    for step in steps:
+        at += step
+        offsets.append(at)
+    return offsets
+
+
+offset_lists = st.lists(st.integers(1, 4), min_size=1, max_size=40).map(ascending_with_gaps)
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """Offsets of a partition, with gaps, and an order in which they are finished."""
+    offsets = draw(offset_lists)
+    return offsets, draw(st.permutations(offsets))
+
+
+def expected_position(offsets: list[int], finished: set[int]) -> int | None:
+    """One after the last of those that are finished without one unfinished before them."""
+    position = None
+    for offset in offsets:
+        if offset not in finished:
+            break
+        position = offset + 1
+    return position
+
+
+@given(orders())
+def test_any_order_of_finishing_gives_the_highest_position_that_is_safe(
+    drawn: tuple[list[int], list[int]],
+) -> None:
+    offsets, order = drawn
+    tracker = OffsetTracker()
+    tracker.add(offsets)
+    finished: set[int] = set()
+    for offset in order:
+        assert tracker.finish(offset)
+        finished.add(offset)
+        assert tracker.position == expected_position(offsets, finished)
+        unfinished = [each for each in offsets if each not in finished]
+        assert tracker.blocking == (unfinished[0] if unfinished else None)
+        assert tracker.beyond() == sorted(
+            each for each in finished if tracker.position is None or each >= tracker.position
+        )
+        assert len(tracker) == len(unfinished) + len(tracker.beyond())
+    assert tracker.position == offsets[-1] + 1
+    assert len(tracker) == 0
+
+
+@given(st.integers(0, 2**32))
+def test_deliveries_and_finishing_may_alternate(seed: int) -> None:
+    chance = random.Random(seed)
+    tracker = OffsetTracker()
+    delivered: list[int] = []
+    finished: set[int] = set()
+    following = 0
+    for _ in range(20):
+        unfinished = [each for each in delivered if each not in finished]
+        if unfinished and chance.random() < 0.7:
+            offset = chance.choice(unfinished)
+            assert tracker.finish(offset)
+            finished.add(offset)
+        else:
+            fresh = sorted(chance.sample(range(following, following + 8), chance.randint(1, 5)))
+            following = fresh[-1] + 1
+            tracker.add(fresh)
+            delivered += fresh
+        assert tracker.position == expected_position(delivered, finished)
+
+
+@given(orders())
+def test_finishing_twice_changes_nothing(drawn: tuple[list[int], list[int]]) -> None:
+    offsets, order = drawn
+    tracker = OffsetTracker()
+    tracker.add(offsets)
+    for offset in order:
+        assert tracker.finish(offset)
+        position = tracker.position
+        assert not tracker.finish(offset)
+        assert tracker.position == position
+
+
+def test_nothing_finished_is_no_position() -> None:
+    tracker = OffsetTracker()
+    assert tracker.position is None
+    assert tracker.blocking is None
+    tracker.add([7, 8])
+    assert tracker.position is None
+    tracker.finish(8)
+    assert tracker.position is None
+    assert tracker.blocking == 7
+
+
+def test_what_was_never_delivered_cannot_be_finished() -> None:
+    tracker = OffsetTracker()
+    assert not tracker.finish(1)
+    tracker.add([5, 6])
+    assert not tracker.finish(4)
+    assert not tracker.finish(7)
+    assert tracker.position is None
+
+
+def test_the_repr_tells_what_a_stuck_partition_waits_for() -> None:
+    tracker = OffsetTracker()
+    tracker.add([1, 2, 3])
+    tracker.finish(3)
+    assert repr(tracker) == "<OffsetTracker position=None pending=3 beyond=1>"
