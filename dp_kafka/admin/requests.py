@@ -110,7 +110,8 @@ class Requests:
         todo = list(keys)
         for attempt in range(1, self._retry_max + 2):
             seconds = max(0.01, min(REQUEST_SECONDS, until - time.monotonic()))
-            answers |= self._once(send, todo, seconds)
+            answered = self._once(send, todo, seconds)
+            answers.update(answered)
             todo = [key for key in todo if _passing(answers[key])]
             if not todo or attempt > self._retry_max:
                 break
