@@ -77,7 +77,7 @@ class Message:
     @property
     def headers(self) -> list[tuple[str, bytes | None]]:
         """The headers in their order, as a fresh list."""
-        return self._raw.headers() or []
+        return list(self._raw.headers() or ())
 
     @property
     def topic(self) -> str:

@@ -8,6 +8,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -104,14 +105,13 @@ class Sender:
                 self._wait_for_room(deadline)
             except KafkaException as error:
                 raise self._translated(error, value, key) from error
-            except UnicodeEncodeError as error:
-                # Headers were checked before, so it is the key.
-                reason = error.reason
+            except (TypeError, UnicodeEncodeError) as error:
+                refused = _refused_argument(error)
                 break
             else:
                 return
         # Not in the except clause: the codec's error holds the key, and would stay as the context.
-        raise ValueError(f"the key is text that UTF-8 cannot encode: {reason}")
+        raise refused
 
     def add_header(self, key: str, value: HeaderValue) -> None:
         """Send a header with every later message; an empty key is ignored."""
@@ -203,3 +203,21 @@ class Sender:
                 log_data={**self._fields, "size": size, "limit": limit},
             )
         return DeliveryError.from_kafka_error(cause, topic=self._topic, has_key=key is not None)
+
+
+def _refused_argument(error: TypeError | UnicodeEncodeError) -> BaseException:
+    """What to raise when confluent_kafka refuses a key or a header; the message is not queued.
+
+    The headers were checked before. To read a header's key it calls PyObject_Str, which handles signals that
+    are pending; when the handler of one raises, it takes that for a wrong key, and the exception is gone.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        return ValueError(f"the key is text that UTF-8 cannot encode: {error.reason}")
+    if "header key" not in str(error):
+        return error
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        return KeyboardInterrupt()
+    return InterruptedError(
+        "a signal handler raised an exception while a message was handed over: it is not sent, and "
+        "confluent_kafka has lost the exception; let signal handlers set an event instead of raising"
+    )

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError
 
 from dp_kafka import errors
 from dp_kafka.errors import (
+    AclError,
     BatchError,
     CACertsError,
     ChannelClosed,
@@ -37,6 +38,8 @@ def made(cls: type[DpKafkaError], **more: Any) -> DpKafkaError:
         return KafkaClientError("text", code=-1, name="_X", **more)
     if cls is BatchError:
         return BatchError(["m"], "text", **more)
+    if cls is AclError:
+        return AclError("text", results=["r"], **more)
     return cls("text", **more)
 
 

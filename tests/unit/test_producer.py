@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from typing import Any
@@ -460,3 +461,47 @@ def test_addresses_that_nobody_answers_at_are_named() -> None:
     address = nobody()
     with unreachable(broker_addrs=[address]) as made, pytest.raises(NotInitialisedError, match=address):
         made.send_json({})
+
+
+class _SignalsWhenRead(str):
+    """A header key with which a signal arrives while confluent_kafka reads it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return super().__str__()
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop(*_: object) -> None:
+    raise _Stop
+
+
+@pytest.mark.parametrize(
+    ("on_signal", "raised"),
+    [(signal.default_int_handler, KeyboardInterrupt), (_stop, InterruptedError)],
+    ids=["Ctrl-C", "a handler that raises"],
+)
+def test_a_signal_in_the_middle_of_a_send_is_no_type_error(
+    on_signal: Any,
+    raised: type[BaseException],
+    cluster: EmbeddedCluster,
+    topic: TopicFactory,
+    producer: ProducerFactory,
+) -> None:
+    """confluent_kafka takes what the signal's handler raised for a header of a wrong type, and loses it."""
+    name = topic()
+    made = producer(name)
+    old = signal.signal(signal.SIGINT, on_signal)
+    try:
+        with pytest.raises(raised):
+            made.send_bytes(b"not sent", headers={_SignalsWhenRead("key"): "value"})
+    finally:
+        signal.signal(signal.SIGINT, old)
+    made.send_bytes(b"sent")
+    assert made.flush(PATIENCE) == 0
+    assert [message.value() for message in received(cluster, name, 1)] == [b"sent"]
