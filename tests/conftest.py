@@ -14,7 +14,7 @@ import confluent_kafka
 import hypothesis
 import pytest
 
-from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Producer, ProducerConfig
+from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.waiting import PATIENCE, Logged
 
@@ -63,6 +63,12 @@ class SendFunction(Protocol):
         key: bytes | str | None = None,
         headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> None: ...
+
+
+class TakeFunction(Protocol):
+    """Takes the next message of a group that has no handler."""
+
+    def __call__(self, group: ConsumerGroup) -> Message: ...
 
 
 class CommittedFunction(Protocol):
@@ -140,6 +146,20 @@ def consumer_group(cluster: EmbeddedCluster) -> Iterator[GroupFactory]:
             return group
 
         yield create
+
+
+@pytest.fixture
+def take(consumer_group: GroupFactory) -> Iterator[TakeFunction]:
+    """Takes messages from upstream; what the test still holds at its end is let go, else closing waits for it."""
+    taken: list[Message] = []
+
+    def take_next(group: ConsumerGroup) -> Message:
+        taken.append(group.channels.upstream.get(timeout=PATIENCE))
+        return taken[-1]
+
+    yield take_next
+    for message in taken:
+        message.release()
 
 
 @pytest.fixture

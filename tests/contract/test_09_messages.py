@@ -14,6 +14,7 @@ from tests.conftest import (
     GroupFactory,
     ProducerFactory,
     SendFunction,
+    TakeFunction,
     TopicFactory,
 )
 from tests.waiting import PATIENCE, in_thread
@@ -26,12 +27,8 @@ def reading(group: ConsumerGroup) -> ConsumerGroup:
     return group
 
 
-def take(group: ConsumerGroup) -> Message:
-    return group.channels.upstream.get(timeout=PATIENCE)
-
-
 def test_9_1_a_message_says_all_that_the_broker_delivered(
-    topic: TopicFactory, consumer_group: GroupFactory, producer: ProducerFactory
+    topic: TopicFactory, consumer_group: GroupFactory, producer: ProducerFactory, take: TakeFunction
 ) -> None:
     name = topic(partitions=2)
     sender = producer(name)
@@ -60,7 +57,7 @@ def test_9_1_a_message_says_all_that_the_broker_delivered(
 
 
 def test_9_1_the_value_of_a_header_is_the_first_one_of_exactly_that_name(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, take: TakeFunction
 ) -> None:
     """Contract 5.5."""
     name = topic()
@@ -74,7 +71,7 @@ def test_9_1_the_value_of_a_header_is_the_first_one_of_exactly_that_name(
 
 
 def test_9_1_a_message_may_have_nothing_in_it(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, take: TakeFunction
 ) -> None:
     name = topic()
     send(name, None, "")
@@ -88,7 +85,7 @@ def test_9_1_a_message_may_have_nothing_in_it(
 
 
 def test_9_1_the_context_carries_the_trace_id_to_other_threads(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, take: TakeFunction
 ) -> None:
     """Contract 5.6: a fresh context each time, and the reader's own is untouched."""
     name = topic()
@@ -101,7 +98,11 @@ def test_9_1_the_context_carries_the_trace_id_to_other_threads(
 
 
 def test_9_2_mark_records_but_commits_nothing_by_itself(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     """And the next commit of the partition takes it along."""
     name = topic()
@@ -117,7 +118,11 @@ def test_9_2_mark_records_but_commits_nothing_by_itself(
 
 
 def test_9_3_commit_takes_along_what_is_marked_in_all_partitions(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     name = topic(partitions=3)
     for partition in range(3):
@@ -131,7 +136,11 @@ def test_9_3_commit_takes_along_what_is_marked_in_all_partitions(
 
 
 def test_9_3_commit_returns_at_once_and_is_on_the_broker_within_the_interval(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     name = topic()
     send(name, "a")
@@ -143,7 +152,11 @@ def test_9_3_commit_returns_at_once_and_is_on_the_broker_within_the_interval(
 
 
 def test_9_3_with_no_interval_commit_returns_when_the_broker_has_it(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     name = topic()
     send(name, *"abcde")
@@ -154,7 +167,11 @@ def test_9_3_with_no_interval_commit_returns_when_the_broker_has_it(
 
 
 def test_9_3_many_threads_that_wait_for_the_broker_share_its_answers(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     name = topic(partitions=8)
     for partition in range(8):
@@ -173,7 +190,11 @@ def test_9_3_many_threads_that_wait_for_the_broker_share_its_answers(
 
 
 def test_9_4_release_lets_the_next_message_go_and_may_be_repeated(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     name = topic()
     send(name, "a", "b", "c")
@@ -191,7 +212,7 @@ def test_9_4_release_lets_the_next_message_go_and_may_be_repeated(
 
 @pytest.mark.parametrize("how", ["release", "set"])
 def test_9_5_upstream_done_is_set_by_release_and_setting_it_releases(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, how: str
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, how: str, take: TakeFunction
 ) -> None:
     name = topic()
     send(name, "a", "b")
@@ -209,7 +230,11 @@ def test_9_5_upstream_done_is_set_by_release_and_setting_it_releases(
 
 
 def test_9_6_committing_a_later_message_does_not_commit_an_earlier_one(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     """Invariant 1; in the original the later one takes the earlier along."""
     name = topic()
@@ -224,7 +249,11 @@ def test_9_6_committing_a_later_message_does_not_commit_an_earlier_one(
 
 
 def test_9_6_marking_what_is_committed_already_does_not_go_back(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     name = topic()
     send(name, "a", "b")
@@ -239,7 +268,11 @@ def test_9_6_marking_what_is_committed_already_does_not_go_back(
 
 
 def test_a_message_may_be_finished_from_any_thread_and_after_the_stop(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    take: TakeFunction,
 ) -> None:
     """Invariant 3: after the group was left its commit is refused, and its release is harmless."""
     name = topic()
