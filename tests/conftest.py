@@ -150,7 +150,7 @@ def consumer_group(cluster: EmbeddedCluster) -> Iterator[GroupFactory]:
 
 @pytest.fixture
 def take(consumer_group: GroupFactory) -> Iterator[TakeFunction]:
-    """Takes messages from upstream; what the test still holds at its end is let go, else closing waits for it."""
+    """Takes messages from upstream; what the test holds at its end is let go, else closing waits for it."""
     taken: list[Message] = []
 
     def take_next(group: ConsumerGroup) -> Message:
