@@ -12,6 +12,7 @@ from types import TracebackType
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
+from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.batch import BatchHandler, BatchWorker
 from dp_kafka.consumer.channels import ConsumeChannel, ConsumerGroupChannels
@@ -30,6 +31,7 @@ from dp_kafka.health.status import Status
 from dp_kafka.logs import log_error, log_event
 from dp_kafka.processing.chain import AnyHandler, Middleware, wrap
 from dp_kafka.processing.deadletter import DeadLetters
+from dp_kafka.processing.decoding import decoding
 from dp_kafka.processing.retry import retrying
 from dp_kafka.producer.producer import Producer
 from dp_kafka.state import State
@@ -54,23 +56,34 @@ class ConsumerGroup:
 
     Args:
         config: what to consume, and how.
+        codec: makes `message.event` of each value before the handler is called (see dp_kafka.codecs). A
+            message that it can't decode fails as if its handler had failed with the codec's error.
         client_factory: makes the Kafka client from librdkafka properties; the test kit gives its own.
         broker_check: what `checker` asks of the brokers; the test kit gives its own.
 
     Raises:
-        ConfigError: librdkafka refuses the configuration. A broker that is away raises nothing.
+        ConfigError: librdkafka refuses the configuration, or the codec can't decode. A broker that is away
+            raises nothing.
     """
 
     def __init__(
         self,
         config: ConsumerGroupConfig,
         *,
+        codec: Codec | None = None,
         client_factory: ClientFactory = confluent_consumer,
         broker_check: BrokerCheck | None = None,
     ) -> None:
         if not isinstance(config, ConsumerGroupConfig):
             raise ConfigError(f"a ConsumerGroup takes a ConsumerGroupConfig, but got {type(config).__name__}")
+        if codec is not None and not callable(getattr(codec, "decode", None)):
+            raise ConfigError(
+                f"codec must have a method decode(bytes), but is {type(codec).__name__}: give one of "
+                "dp_kafka.codecs, as in AvroCodec(schema) or JsonCodec()",
+                field="codec",
+            )
         self._config = config
+        self._codec = codec
         self._control = Control()
         self._fields = {"topic": config.topic, "group": config.group_name}
         self._channels = ConsumerGroupChannels(
@@ -96,6 +109,7 @@ class ConsumerGroup:
             client_factory,
             self._channels.errors.put,
             self._close_soon,
+            codec,
         )
         self._vitals = Vitals(self._control, self._poller, self._workers, broker_check or BrokerCheck(config))
         # Made last but for the threads: it may refuse its configuration.
@@ -239,7 +253,9 @@ class ConsumerGroup:
             own.append(DeadLetters(config.dead_letter, config.group_name, self._dead_letters))
         if config.retry is not None:
             own.append(retrying(config.retry))
-        return wrap(handler, [*own, *self._middlewares])
+        # Innermost, so that a middleware sees a message that can't be decoded fail.
+        inner = [] if self._codec is None else [decoding]
+        return wrap(handler, [*own, *self._middlewares, *inner])
 
     def _dead_letter_producer(self) -> Producer:
         config, dead_letter = self._config, self._config.dead_letter

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from dp_kafka.errors import ConfigError
 from dp_kafka.headers import TRACE_ID_HEADER, _trace
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ FINISHED = 1
 RELEASED = 2
 #: Somebody asked for the event that is set when it is released.
 WATCHED = 4
+
+#: Stands for an event that nobody has asked for yet.
+_NOT_DECODED: Final = object()
 
 #: What librdkafka gives as the type of a timestamp that is not there.
 _TIMESTAMP_NOT_AVAILABLE = 0
@@ -54,7 +58,7 @@ class Message:
     called from any thread, more than once, in any order, also after the partition has been given up.
     """
 
-    __slots__ = ("_done", "_flags", "_given_up", "_lane", "_raw", "attempt")
+    __slots__ = ("_done", "_event", "_flags", "_given_up", "_lane", "_raw", "attempt")
 
     def __init__(self, raw: RawMessage, lane: Lane, attempt: int = 1) -> None:
         self._raw = raw
@@ -68,6 +72,31 @@ class Message:
     def data(self) -> bytes | None:
         """The value; None for a tombstone."""
         return self._raw.value()
+
+    @property
+    def event(self) -> Any:
+        """What the group's codec makes of the value, decoded once; None for a tombstone.
+
+        In a handler it is decoded already. Elsewhere, the first look decodes.
+
+        Raises:
+            UnmarshalError: the value can't be decoded; or whatever else the codec raises.
+            ConfigError: the group has no codec.
+        """
+        # Not set when the message is made: a group without a codec never needs it.
+        event = getattr(self, "_event", _NOT_DECODED)
+        if event is not _NOT_DECODED:
+            return event
+        codec = self._lane.session.codec
+        if codec is None:
+            raise ConfigError(
+                "message.event needs a codec: give ConsumerGroup(config, codec=…) one of dp_kafka.codecs, or "
+                "read message.data",
+                field="codec",
+            )
+        value = self._raw.value()
+        event = self._event = None if value is None else codec.decode(value)
+        return event
 
     @property
     def key(self) -> bytes | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig
 from dp_kafka.config.rdkafka import consumer_properties
 from dp_kafka.consumer.commits import GroupCommit
@@ -81,6 +82,7 @@ class Poller(threading.Thread):
         client_factory: ClientFactory,
         report: Callable[[BaseException], None],
         on_death: Callable[[], None],
+        codec: Codec | None = None,
     ) -> None:
         """Args: `report` puts an error on the errors channel; `on_death` closes the group.
 
@@ -94,6 +96,7 @@ class Poller(threading.Thread):
         self._factory = client_factory
         self._report = report
         self._on_death = on_death
+        self._codec = codec
         self._fields = {"topic": config.topic, "group": config.group_name}
         #: Whether a batch handler takes all messages.
         self._batched = False
@@ -217,7 +220,7 @@ class Poller(threading.Thread):
         config = self._config
         self._fatal = None
         commits = GroupCommit(config.commit_interval)
-        session = self._session = Session(self._upstream, commits, config.ordering)
+        session = self._session = Session(self._upstream, commits, config.ordering, self._codec)
         # Looked at after the session is set: set_batched() sets it before it looks for the session.
         if self._batched:
             session.set_batched()

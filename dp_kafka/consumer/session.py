@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 
+from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import Ordering
 from dp_kafka.consumer.commits import GroupCommit
 from dp_kafka.consumer.lane import LOG_BEYOND, WINDOW, Lane
@@ -28,9 +29,17 @@ class Session:
     has nothing left in hand.
     """
 
-    def __init__(self, upstream: UpstreamChannel, commits: GroupCommit, ordering: Ordering) -> None:
+    def __init__(
+        self,
+        upstream: UpstreamChannel,
+        commits: GroupCommit,
+        ordering: Ordering,
+        codec: Codec | None = None,
+    ) -> None:
         self.upstream = upstream
         self.commits = commits
+        #: What makes events of its messages' values.
+        self.codec = codec
         self.lanes: dict[int, Lane] = {}
         self._ordering = ordering
         self._batched = False
