@@ -8,7 +8,7 @@ from typing import Any
 
 from dp_kafka.errors import stack_trace, unwrap_log_data
 
-__all__ = ["log_error", "log_event"]
+__all__ = ["error_text", "log_error", "log_event"]
 
 
 def log_event(
@@ -39,7 +39,7 @@ def log_error(
 ) -> None:
     """Log an exception at ERROR with its merged log data, its stack, and `fields`."""
     merged: dict[str, Any] = {
-        "error": _text(str, error),
+        "error": error_text(error),
         "error_type": type(error).__name__,
         **unwrap_log_data(error),
         **(fields or {}),
@@ -55,6 +55,11 @@ def log_error(
         exc_info=error,
         stacklevel=2,
     )
+
+
+def error_text(error: BaseException) -> str:
+    """The text of an exception, whatever its class; never raises."""
+    return _text(str, error)
 
 
 def _fields(fields: Mapping[str, Any]) -> str:

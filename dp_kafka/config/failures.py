@@ -61,7 +61,8 @@ class DeadLetter:
     """Send a message that was given up to a topic, and commit it once the broker has acknowledged that.
 
     - `topic`: where to; on the same cluster, with the same security.
-    - `timeout` (10.0): seconds to wait for the acknowledgement before the message waits and is sent again.
+    - `timeout` (10.0; at most 900): seconds to wait for the acknowledgement before the message waits and is
+      sent again. Its worker waits as long, and a `close` meanwhile for the worker.
     - `librdkafka` ({}): raw properties of the producer.
 
     Without a RetryPolicy a message is given up when it fails for the first time. Raises `ConfigError`.
@@ -74,7 +75,7 @@ class DeadLetter:
 
     def __post_init__(self) -> None:
         checks.topic_name("topic", self.topic)
-        object.__setattr__(self, "timeout", checks.seconds("timeout", self.timeout))
+        object.__setattr__(self, "timeout", checks.seconds("timeout", self.timeout, maximum=900.0))
         object.__setattr__(self, "librdkafka", checked_producer(self.librdkafka))
 
 

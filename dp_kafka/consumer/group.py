@@ -268,7 +268,11 @@ class ConsumerGroup:
                 max_retry_period=config.max_retry_period,
                 min_brokers_healthy=1,
                 security=config.security,
-                librdkafka=dead_letter.librdkafka,
+                # Given up by librdkafka when its worker gives it up, so that it is not sent twice at once.
+                librdkafka={
+                    "delivery.timeout.ms": round(dead_letter.timeout * 1_000),
+                    **dead_letter.librdkafka,
+                },
             )
         )
 

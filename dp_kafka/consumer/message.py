@@ -183,13 +183,13 @@ class Message:
         return self._lane.is_released(self)
 
     @property
-    def given_up(self) -> tuple[BaseException, int] | None:
-        """For the wrappers round a handler: why it was given up and how often a dead letter was tried."""
+    def given_up(self) -> Any:
+        """What the dead letter wrapper keeps with a message that it could not send yet; else None."""
         # Not set when the message is made: hardly any message needs it.
         return getattr(self, "_given_up", None)
 
     @given_up.setter
-    def given_up(self, value: tuple[BaseException, int] | None) -> None:
+    def given_up(self, value: Any) -> None:
         self._given_up = value
 
     @property

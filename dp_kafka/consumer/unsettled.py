@@ -17,7 +17,7 @@ class Unsettled(Exception):  # not an error of its own: what became of a failure
     def __init__(
         self, cause: BaseException, *, again: list[tuple[Message, float]], failed: list[Message]
     ) -> None:
-        super().__init__(str(cause))
+        super().__init__()
         self.cause = cause
         self.again = again
         self.failed = failed

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dp_kafka.config import RetryPolicy
 from dp_kafka.consumer.message import Message
 from dp_kafka.consumer.unsettled import Unsettled
-from dp_kafka.logs import log_event
+from dp_kafka.logs import error_text, log_event
 from dp_kafka.processing.chain import AnyHandler, Middleware, failed_messages
 from dp_kafka.retry import get_retry_time
 
@@ -60,7 +60,7 @@ def _log(error: BaseException, message: Message, pause: float) -> None:
             "offset": message.offset,
             "attempt": message.attempt,
             "retry_in_seconds": round(pause, 3),
-            "error": str(error),
+            "error": error_text(error),
             "error_type": type(error).__name__,
         },
     )
