@@ -9,10 +9,16 @@ A run is the quick way through a lane in the partition's order. One worker claim
 and handles one after another; it counts what it has done in the run, without a lock. Whatever is out of
 the ordinary ends the run under the lock: what was not begun goes back to the buffer, and the message in
 the worker's hand goes on the ordinary way. The worker finds out by looking, after each message, whether
-the run is still the lane's. Both counts matter in that race:
+the run is still the lane's. Each writes before it reads, so one of the two notices the other:
 
-    worker: handler returns, run.done = 3, looks: the run has ended, left_at 2 -> message 3 is in its hand
-                                                                     left_at 3 -> message 4 is, not begun
+    worker: handler returns; run.done = 3; looks whether the run is still the lane's
+    ender:  the run is no longer the lane's; reads run.done, once; left_at = that
+
+So when the ender has read 2, the worker that writes 3 finds that the run has ended. Where it ended, left_at,
+it asks under the lock, as the ender may still be about to write it. Both counts matter then:
+
+    left_at 2 -> message 3 is in the worker's hand, to be finished
+    left_at 3 -> message 3 is counted already, and message 4 is in its hand, not begun
 """
 
 from __future__ import annotations
@@ -286,20 +292,25 @@ class Lane:
     def next_run(self, run: Run, count: int) -> Run | None:
         """A run is done to its end: count it, and claim the next `count` messages if there are any.
 
-        None when there are none: the worker has nothing in hand any more.
+        None when there are none, or when the run has ended: the worker has nothing in hand any more.
         """
+        following = upcoming = None
         with self._lock:
-            if self.run is not run:  # it ended when its last message had been counted
-                return None
-            self._count_run_locked()
-            self.run = None
-            raws = self._order.claim(count)
-            if not raws:
-                self._in_hand -= 1
-                self._order.done(run.messages[-1]._raw)
-                return None
-            self.run = Run([Message(raw, self) for raw in raws])
-            return self.run
+            if self.run is not run:
+                # It ended when its last message had been counted, by somebody who offers nothing himself.
+                following = self._offer_locked()
+            else:
+                self._count_run_locked()
+                self.run = None
+                raws = self._order.claim(count)
+                if raws:
+                    upcoming = self.run = Run([Message(raw, self) for raw in raws])
+                else:
+                    self._in_hand -= 1
+                    self._order.done(run.messages[-1]._raw)
+        if following is not None:
+            self.session.upstream.offer(following)
+        return upcoming
 
     def leave_run(self, run: Run) -> None:
         """End a run early; its worker goes on with the message in its hand, if any, the ordinary way."""
@@ -310,14 +321,23 @@ class Lane:
         if following is not None:
             self.session.upstream.offer(following)
 
+    def left_at(self, run: Run) -> int:
+        """How many messages of a run that has ended early were finished when it ended; its worker asks."""
+        with self._lock:
+            return run.left_at
+
     def _count_run_locked(self) -> None:
-        """Take what the run's worker has done into the books."""
-        run = self.run
-        if run is not None:
-            counted = max(run.left_at, 0)
-            if run.done > counted:
-                self.offsets.finish_first(run.done - counted)
-                run.left_at = run.done
+        """Take what the worker of the run under way has done into the books."""
+        if self.run is not None:
+            self._count_locked(self.run)
+
+    def _count_locked(self, run: Run) -> None:
+        # Read once: its worker goes on meanwhile, and what is counted here must be what is finished.
+        done = run.done
+        counted = max(run.left_at, 0)
+        if done > counted:
+            self.offsets.finish_first(done - counted)
+            run.left_at = done
 
     def _touch_locked(self, message: Message) -> None:
         """Somebody does something to a message by itself: if it is out in a run, the run ends.
@@ -328,19 +348,24 @@ class Lane:
         if message._flags:
             return
         self._count_run_locked()
-        position = self.offsets.position
-        if position is not None and message._raw.offset() < position:
-            message._flags = FINISHED | RELEASED
-        else:
+        if not self._passed_locked(message):
             self._leave_run_locked()
+        # Looked at after the run has ended: its worker may have finished the message until then.
+        if self._passed_locked(message):
+            message._flags = FINISHED | RELEASED
+
+    def _passed_locked(self, message: Message) -> bool:
+        position = self.offsets.position
+        return position is not None and message._raw.offset() < position
 
     def _leave_run_locked(self) -> None:
         run = self.run
         if run is None:
             return
-        self._count_run_locked()
-        run.left_at = max(run.left_at, 0)
+        # First this, then the count: whatever its worker finishes after the count, it sees that it has ended.
         self.run = None
+        self._count_locked(run)
+        run.left_at = max(run.left_at, 0)
         rest = run.messages[run.left_at :]
         if rest:
             self._order.put_first([message._raw for message in rest[1:]])
@@ -512,8 +537,7 @@ class Lane:
         with self._lock:
             if not message._flags:
                 self._count_run_locked()
-                position = self.offsets.position
-                return position is not None and message._raw.offset() < position
+                return self._passed_locked(message)
             return bool(message._flags & RELEASED)
 
     def done_event(self, message: Message) -> threading.Event:

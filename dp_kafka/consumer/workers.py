@@ -138,9 +138,10 @@ class Worker(WorkerThread):
                 run.done = done
                 commits.wanted = True
                 if lane.run is not run:
-                    if run.left_at < done:
+                    if lane.left_at(run) < done:
                         return self._settle(lane, message)
-                    return run.messages[done] if done < len(run.messages) else None
+                    if done < len(run.messages):
+                        return run.messages[done]
             now = time.monotonic()
             if now < until:
                 # Quick handlers get long runs. A slow one's is short: its messages could not go elsewhere.
