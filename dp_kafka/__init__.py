@@ -35,6 +35,7 @@ from dp_kafka.errors import (
     NotInitialisedError,
     QueueFullError,
     StateTransitionError,
+    UnknownTopicError,
 )
 from dp_kafka.headers import TRACE_ID_HEADER, current_trace_id, use_trace_id
 from dp_kafka.producer.channels import BytesMessage, ProducerChannels
@@ -78,6 +79,7 @@ __all__ = [
     "SecurityConfig",
     "State",
     "StateTransitionError",
+    "UnknownTopicError",
     "__version__",
     "current_trace_id",
     "use_trace_id",

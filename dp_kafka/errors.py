@@ -30,6 +30,7 @@ __all__ = [
     "NotInitialisedError",
     "QueueFullError",
     "StateTransitionError",
+    "UnknownTopicError",
     "commit_wanted",
     "stack_trace",
     "unwrap_log_data",
@@ -196,6 +197,10 @@ class HealthCheckError(DpKafkaError):
 
 class StateTransitionError(DpKafkaError):
     """Raised when a consumer group is asked to go to a state that its present state does not lead to."""
+
+
+class UnknownTopicError(DpKafkaError):
+    """Raised when a topic that something is asked of is not on the cluster, or hidden from this client."""
 
 
 class CommitError(DpKafkaError):

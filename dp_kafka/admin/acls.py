@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
     AclBinding,
     AclBindingFilter,
@@ -192,6 +193,8 @@ def compare(
 ) -> AclDifference:
     """What `apply` would do; changes nothing. Blocks, at most about `timeout` seconds.
 
+    On a cluster without an authorizer all of it is missing; `apply` is told there that security is disabled.
+
     Raises:
         ConfigError: there is no binding.
         KafkaClientError: the cluster cannot be asked, or refuses to tell.
@@ -279,7 +282,28 @@ def _existing(wanted: Acls, admin: AdminClient, until: float) -> set[AclBinding]
     for topic in dict.fromkeys(binding.name for binding in wanted):
         there: list[AclBinding] = requests.call(partial(_describe, admin, topic), until)
         found.update(there)
+    if not found:
+        _require_sight(admin, until)
     return found
+
+
+def _require_sight(admin: AdminClient, until: float) -> None:
+    """Raise unless the client may see ACLs: librdkafka turns the broker's refusal into an empty answer."""
+
+    def ask(seconds: float) -> Future[Any]:
+        future: Future[Any] = admin.describe_cluster(
+            include_authorized_operations=True, request_timeout=seconds
+        )
+        return future
+
+    cluster: Any = requests_of(admin).call(ask, until)
+    if AclOperation.DESCRIBE not in (cluster.authorized_operations or ()):
+        raise KafkaClientError(
+            "CLUSTER_AUTHORIZATION_FAILED: this client may not see the ACLs of the cluster: it needs the "
+            "operation Describe on the cluster, and Alter to create them",
+            code=KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            name="CLUSTER_AUTHORIZATION_FAILED",
+        )
 
 
 def _describe(admin: AdminClient, topic: str, seconds: float) -> Future[list[AclBinding]]:

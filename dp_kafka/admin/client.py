@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,10 @@ from dp_kafka.config import AdminConfig, checks
 from dp_kafka.config.rdkafka import admin_properties
 from dp_kafka.errors import ConfigError
 
-__all__ = ["Admin", "new_admin", "requests_of"]
+__all__ = ["CLIENT_LOGGER", "Admin", "new_admin", "requests_of"]
+
+#: Where librdkafka's own log goes; without a logger it would write to stderr.
+CLIENT_LOGGER = logging.getLogger("dp_kafka.librdkafka")
 
 
 class Admin(AdminClient):
@@ -35,7 +39,7 @@ class Admin(AdminClient):
         stop: threading.Event | None = None,
     ) -> None:
         conf: dict[str, Any] = {**properties, "error_cb": self._on_error}
-        super().__init__(conf)
+        super().__init__(conf, logger=CLIENT_LOGGER)
         self.requests = Requests(self, retry_max=retry_max, retry_backoff=retry_backoff, stop=stop)
         forks.track(self, Admin._after_fork)
 

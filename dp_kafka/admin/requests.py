@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from dp_kafka.errors import PERMANENT_ERROR_NAMES, KafkaClientError
 from dp_kafka.retry import get_retry_time
@@ -58,7 +57,12 @@ def translated(error: BaseException) -> KafkaClientError:
     """The dp_kafka error for what a client raised."""
     inner = error.args[0] if isinstance(error, KafkaException) and error.args else None
     if isinstance(inner, KafkaError):
-        return KafkaClientError.from_kafka_error(inner)
+        found = KafkaClientError.from_kafka_error(inner)
+        if "Request(processor=" not in str(found):
+            return found
+        # A controller that refuses shows the whole request, with the principal and its own addresses.
+        plain = KafkaError(inner.code())
+        return KafkaClientError.from_kafka_error(plain)
     if isinstance(error, (FutureTimeoutError, TimeoutError)):
         return KafkaClientError(
             "_TIMED_OUT: no answer in time", code=KafkaError._TIMED_OUT, name="_TIMED_OUT"
@@ -66,15 +70,23 @@ def translated(error: BaseException) -> KafkaClientError:
     return KafkaClientError(f"{type(error).__name__}: {error}", code=KafkaError._FAIL, name="_FAIL")
 
 
+class Polled(Protocol):
+    """A client whose callbacks are called while somebody polls it."""
+
+    def poll(self, timeout: float = ..., /) -> object:
+        """Call the callbacks that are due."""
+        ...
+
+
 class Requests:
-    """The requests of one AdminClient. Any thread may make them, several at a time.
+    """The requests of one client, mostly an AdminClient. Any thread may make them, several at a time.
 
     Setting `stop` makes every pause end, so that requests in hand are the last.
     """
 
     def __init__(
         self,
-        client: AdminClient,
+        client: Polled,
         *,
         retry_max: int = RETRY_MAX,
         retry_backoff: float = RETRY_BACKOFF,
