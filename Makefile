@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-kafka kafka-up kafka-down lint format docs build check clean
+.PHONY: help run test test-kafka chaos kafka-up kafka-down lint format docs build check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ test: $(TESTABLE) ## run every test that needs no Apache Kafka
 
 test-kafka: $(TESTABLE) ## run those on Apache Kafka (needs Java 17 and Maven)
 	$(PY) -m pytest -m kafka
+
+chaos: $(TESTABLE) ## kill brokers and consumers for CHAOS_MINUTES (3); see docs/reliability.md
+	@$(PY) -m tests.chaos
 
 kafka-up: $(TESTABLE) ## start three Apache Kafka brokers on free loopback ports
 	@$(PY) -m tests.kafka.apache up
@@ -51,7 +54,7 @@ check: ## run exactly what CI runs
 
 clean: ## remove .venv and everything else that was made here
 	@if [ -e .kafka/apache-kafka.json ]; then $(PY) -m tests.kafka.apache down; fi
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka .chaos
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
