@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from tests.chaos.children import Child, Children
 from tests.chaos.journal import Journal
@@ -43,11 +44,16 @@ class _Bag:
 class _Faults(threading.Thread):
     """Makes faults until `end`, which raises what went wrong; `broken` is set when something has."""
 
-    def __init__(self, name: str, settings: Settings, journal: Journal, broken: threading.Event) -> None:
-        super().__init__(name=f"chaos:{name}", daemon=True)
+    #: What they are faults of.
+    of: str
+    kinds: tuple[str, ...]
+
+    def __init__(self, settings: Settings, journal: Journal, broken: threading.Event) -> None:
+        super().__init__(name=f"chaos:{self.of}", daemon=True)
         self._settings = settings
         self._journal = journal
-        self._chance = random.Random(f"{settings.seed}:{settings.ordering}:{name}")
+        self._chance = random.Random(f"{settings.seed}:{settings.ordering}:{self.of}")
+        self._bag = _Bag(self.kinds, self._chance)
         self._over = threading.Event()
         self._broken = broken
         self._error: Exception | None = None
@@ -73,12 +79,12 @@ class _Faults(threading.Thread):
 class BrokerFaults(_Faults):
     """Kills a broker and restarts it, pauses one, moves the leaders."""
 
-    def __init__(
-        self, kafka: ApacheKafka, settings: Settings, journal: Journal, broken: threading.Event
-    ) -> None:
-        super().__init__("brokers", settings, journal, broken)
+    of = "brokers"
+    kinds = ("kill broker", "pause broker", "move leaders")
+
+    def __init__(self, kafka: ApacheKafka, *common: Any) -> None:
+        super().__init__(*common)
         self._kafka = kafka
-        self._bag = _Bag(("kill broker", "pause broker", "move leaders"), self._chance)
 
     def _make(self) -> None:
         kafka, chance = self._kafka, self._chance
@@ -102,12 +108,12 @@ class BrokerFaults(_Faults):
 class MemberFaults(_Faults):
     """Kills a consumer process, ends one by SIGTERM, adds one, stalls one past its session timeout."""
 
-    def __init__(
-        self, children: Children, settings: Settings, journal: Journal, broken: threading.Event
-    ) -> None:
-        super().__init__("members", settings, journal, broken)
+    of = "members"
+    kinds = ("kill member", "end member", "add member", "stall member")
+
+    def __init__(self, children: Children, *common: Any) -> None:
+        super().__init__(*common)
         self._children = children
-        self._bag = _Bag(("kill member", "end member", "add member", "stall member"), self._chance)
         self._stalled: Child | None = None
         self._resume_at = 0.0
 
