@@ -107,7 +107,7 @@ class Control:
         Raises the error of the attempt, or ClosedError.
         """
         with self._condition:
-            if self.initialised.is_set():
+            if self.initialised.is_set() and not self.closing:
                 return
             self._init_asked += 1
             tried = self._init_tried
@@ -115,10 +115,10 @@ class Control:
             self._condition.wait_for(
                 lambda: self.initialised.is_set() or self._init_tried > tried or self.closing, timeout
             )
-            if self.initialised.is_set():
-                return
             if self.closing:
                 raise ClosedError("the consumer group cannot be initialised because it is closing")
+            if self.initialised.is_set():
+                return
             error = self._init_error
         raise error if error is not None else TimeoutError("the initialisation did not end in time")
 

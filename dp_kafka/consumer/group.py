@@ -449,7 +449,7 @@ class ConsumerGroup:
         for hook in hooks:
             try:
                 hook()
-            except Exception as error:  # noqa: BLE001  # the group must close whatever a hook does
+            except BaseException as error:  # noqa: BLE001  # the group must close whatever a hook does
                 log_error(logger, "a hook of close() failed", error, self._fields)
                 channels.errors.put(error)
         # 3. The poll thread commits the rest, leaves the group and closes its client.

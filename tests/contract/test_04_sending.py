@@ -22,8 +22,9 @@ from dp_kafka import (
 from dp_kafka.avro import Schema
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import ProducerFactory, TopicFactory
+from tests.looking import eventually
 from tests.sending import PLAIN, RECONNECT, Outcomes, on_broker, quick_producer, received, unreachable
-from tests.waiting import PATIENCE, WatchedCondition, in_thread
+from tests.waiting import PATIENCE, in_thread
 
 SCHEMA = Schema({"type": "record", "name": "greeting", "fields": [{"name": "text", "type": "string"}]})
 
@@ -123,42 +124,45 @@ def test_4_5_after_close_the_output_channel_refuses_too(
 def test_4_6_a_send_returns_before_its_message_is_delivered(own_cluster: EmbeddedCluster) -> None:
     """Changed: the original's blocks until its loop takes the message."""
     own_cluster.create_topic("t")
+    outcomes = Outcomes()
     with quick_producer(own_cluster) as producer:
         assert producer.channels.initialised.wait(PATIENCE)
         own_cluster.broker_down(1)
-        producer.send_bytes(b"v")
-        assert producer.flush(timeout=0) == 1
+        sending = in_thread(lambda: producer.send_bytes(b"v", on_delivery=outcomes.outcome))
+        sending.result(PATIENCE)
+        reported_before = list(outcomes.items)
         own_cluster.broker_up(1)
+    assert reported_before == []
+    assert [error for error, _ in outcomes.wait(1)] == [None]
 
 
-def test_4_6_a_send_that_waits_for_room_holds_up_nobody_else(
-    own_cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_4_6_a_send_that_waits_for_room_holds_up_nobody_else(own_cluster: EmbeddedCluster) -> None:
     """Changed: the original's holds a lock meanwhile, which its other calls need."""
     own_cluster.create_topic("t")
     full = {**RECONNECT, "queue.buffering.max.messages": 1}
-    with quick_producer(own_cluster, librdkafka=full) as producer:
+    producer = quick_producer(own_cluster, librdkafka=full)
+    try:
         assert producer.channels.initialised.wait(PATIENCE)
         own_cluster.broker_down(1)
         producer.send_bytes(b"fills the queue")
-        waits = WatchedCondition()
-        monkeypatch.setattr(producer._delivery, "_condition", waits)
         waiting = in_thread(lambda: producer.send_bytes(b"waits", timeout=4 * PATIENCE))
-        assert waits.waiting.wait(PATIENCE)
+        eventually(lambda: producer._delivery._waiting, 1)
 
-        def everything_else() -> int:
+        def everything_else() -> bool:
             producer.add_header("colour", "blue")
             producer.initialise()
             producer.log_errors()
-            assert producer.is_initialised
             assert producer.stuck_or_dead() == []
-            return producer.flush(timeout=0)
+            assert producer.flush(timeout=0)
+            return producer.is_initialised
 
-        assert in_thread(everything_else).result(PATIENCE) == 1
+        assert in_thread(everything_else).result(PATIENCE)
         assert not waiting.done()
         assert in_thread(lambda: producer.close(timeout=0.1)).result(PATIENCE) == 1
         with pytest.raises(ClosedError):
             waiting.result(PATIENCE)
+    finally:
+        producer.close(timeout=0)
 
 
 @each_send
