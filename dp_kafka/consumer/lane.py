@@ -28,6 +28,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from dp_kafka.channels import Signal
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["LOG_BEYOND", "WINDOW", "CommitPoint", "Lane", "LanePhase", "Run"]
 
 logger = logging.getLogger("dp_kafka.consumer")
+
+_OFFSET = attrgetter("offset")
 
 #: Finished messages beyond the committed position at which a partition hands out no more.
 WINDOW = 10_000
@@ -90,6 +93,7 @@ class Lane:
         "_again",
         "_batched",
         "_chunks",
+        "_holds",
         "_in_hand",
         "_lock",
         "_order",
@@ -118,6 +122,8 @@ class Lane:
         self._order = order
         #: One thread takes it all, many messages at a time, so any may be out.
         self._batched = False
+        #: Whether a batch's failed messages hold up all that is behind them: unless there is no order.
+        self._holds = False
         #: Whether workers may claim runs: the order is that of the partition.
         self._runs = isinstance(order, PartitionOrder)
         #: The run under way. Changed under the lock; its worker looks at it without.
@@ -245,11 +251,11 @@ class Lane:
 
     # -- workers and users --------------------------------------------------------------------------
 
-    def taken(self) -> tuple[bool, Message | None]:
+    def taken(self, message: Message) -> tuple[bool, Message | None]:
         """A message was taken from the upstream channel: whether it is still good, and the next to offer."""
         with self._lock:
             self._queued -= 1
-            if self._phase is not LanePhase.OPEN:
+            if self._phase is not LanePhase.OPEN or self._hold_back_locked(message):
                 return False, None
             self._in_hand += 1
             return True, self._offer_locked()
@@ -258,6 +264,8 @@ class Lane:
         """From now on one thread takes it all, many messages at a time, so any may be out."""
         with self._lock:
             self._leave_run_locked()
+            if not self._batched:
+                self._holds = not isinstance(self._order, NoOrder)
             self._batched = True
             self._runs = False
             order = NoOrder()
@@ -380,7 +388,7 @@ class Lane:
         """
         with self._lock:
             self._queued -= 1
-            if self._phase is not LanePhase.OPEN:
+            if self._phase is not LanePhase.OPEN or self._hold_back_locked(first):
                 return []
             messages = [first]
             if self._runs_locked():
@@ -563,14 +571,30 @@ class Lane:
 
     def _take_locked(self) -> Message | None:
         """The next message that may be handled now."""
+        if self._waiting and self._holds:
+            # A batch's failed message waits, and what comes after it in the partition must not overtake it,
+            # not even another failed one.
+            return None
         if self._again:
             return self._again.popleft()
-        if len(self.offsets.finished) >= WINDOW or (self._waiting and self._batched):
-            # Too much is finished beyond a message that is not; or a batch's failed message waits, and
-            # what comes after it in the partition must not overtake it.
+        if len(self.offsets.finished) >= WINDOW:
+            # Too much is finished beyond a message that is not.
             return None
         raw = self._order.take()
         return None if raw is None else Message(raw, self)
+
+    def _hold_back_locked(self, message: Message) -> bool:
+        """Take back a message that has to wait after all; True if so.
+
+        It was offered while a batch was handled, and a message before it was in that batch, and failed.
+        """
+        if not (self._waiting and self._holds):
+            return False
+        if message.attempt > 1:
+            self._again = deque(sorted([message, *self._again], key=_OFFSET))
+        else:
+            self._order.put_first([message._raw])
+        return True
 
     def defer(self) -> None:
         """A failed message leaves its worker's hand, to be handed out `again` later; what must, waits."""
@@ -592,7 +616,7 @@ class Lane:
                 return
             for message in messages:
                 message.attempt += 1
-            self._again.extend(messages)
+            self._again = deque(sorted([*self._again, *messages], key=_OFFSET))
             first = self._offer_locked()
         if first is not None:
             self.session.upstream.offer(first)

@@ -40,12 +40,12 @@ class UpstreamChannel(Channel[Message]):
         """
         while True:
             message = super().get(block, timeout)
-            usable, following = message._lane.taken()
+            usable, following = message._lane.taken(message)
             if following is not None:
                 self.offer(following)
             if usable:
                 return message
-            # Its partition was given up while it waited here: take another one.
+            # Its partition was given up while it waited here, or it must wait longer: take another one.
 
     def get_run(self, count: int) -> list[Message]:
         """Take the next message and those of its lane that follow it, `count` at most, without waiting.

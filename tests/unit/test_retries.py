@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from queue import Empty
 from typing import Any
 
 import pytest
 
 from dp_kafka import BatchError, HandlerError, Message, Ordering, RetryPolicy
+from dp_kafka.consumer.session import Session
 from dp_kafka.consumer.unsettled import Unsettled
 from dp_kafka.processing.retry import retrying
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
@@ -181,11 +185,44 @@ def test_in_a_batch_the_named_messages_wait_and_what_is_behind_them_too(
     group = consumer_group(name, retry=QUICK, batch_size=3, batch_wait_time=0.05, librdkafka=INCREMENTAL)
     group.register_batch_handler(handler)
     group.start()
-    seen = [each for batch in batches.wait(2) for each in batch]
+    batches.wait(2)
     assert group.stop_and_wait(PATIENCE)
     seen = [each for batch in batches.items for each in batch]
     assert seen == [(b"a", 1), (b"poison", 1), (b"b", 1), (b"poison", 2), (b"c", 1), (b"d", 1)]
     assert committed(group.group_name, name) == 5
+
+
+def batch_of(session: Session, count: int) -> list[int]:
+    """The offsets of the next batch, of what is there."""
+    offsets: list[int] = []
+    with contextlib.suppress(Empty):
+        while len(offsets) < count:
+            offsets += [message.offset for message in session.upstream.get_run(count - len(offsets))]
+    return offsets
+
+
+@pytest.mark.parametrize("ordering", list(Ordering))
+def test_what_is_delivered_while_a_batch_is_handled_does_not_overtake_its_failures(
+    ordering: Ordering,
+) -> None:
+    """Offset 3 is offered before 1 and 2 fail; 2 is due before 1, and waits for it too."""
+    session = new_session(ordering)
+    session.set_batched()
+    lane = open_lane(session)
+    lane.add(raws(0, 1, 2))
+    first, second, third = session.upstream.get_run(3)
+    lane.add(raws(3, 4))
+    now = time.monotonic()
+    session.defer(second, 20)
+    session.defer(third, 10)
+    lane.advance_all([first], finish=True)
+    waits = ordering is not Ordering.NONE
+    assert batch_of(session, 5) == ([] if waits else [3, 4])
+    session.serve_retries(now + 15)
+    assert batch_of(session, 5) == ([] if waits else [2])
+    session.serve_retries(now + 25)
+    assert batch_of(session, 5) == ([1, 2, 3, 4] if waits else [1])
+    assert lane.offsets.blocking == 1
 
 
 def test_failures_of_many_partitions_at_once_each_come_again(
