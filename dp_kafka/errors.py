@@ -20,6 +20,7 @@ __all__ = [
     "ConfigError",
     "DeliveryError",
     "DpKafkaError",
+    "DrainError",
     "ForkedError",
     "HandlerError",
     "HandlerRegistrationError",
@@ -205,6 +206,10 @@ class UnknownTopicError(DpKafkaError):
 
 class CommitError(DpKafkaError):
     """Raised when the broker refused, or never answered, a commit that somebody was waiting for."""
+
+
+class DrainError(DpKafkaError):
+    """Raised, or in a `DrainResult`, when a topic was not drained, or not all of it."""
 
 
 class KafkaClientError(DpKafkaError):

@@ -1,0 +1,156 @@
+"""GROUP MEMBER: a client that joins a group to commit for it. One thread uses it, and no other.
+
+Guarantees:
+- it handles and fetches nothing: its partitions are paused as soon as they come, and what came before is
+  dropped without being committed;
+- every call is bounded by its deadline, `leave` by librdkafka's five seconds;
+- what is not its own it does not commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from dp_kafka.config import ConsumerGroupConfig
+from dp_kafka.config.rdkafka import consumer_properties
+from dp_kafka.errors import KafkaClientError
+
+__all__ = ["Member"]
+
+#: Seconds of one poll: how soon a stop is noticed.
+_POLL = 0.1
+#: How librdkafka's debug log tells of the other members, all of whom the leader alone hears of. A refusal,
+#: which a second try follows, names no leader.
+_JOINED = re.compile(r"JoinGroup response: .*LeaderId \S+?( \(me\))?, my MemberId .* count (\d+)")
+
+
+class Member:
+    """A member of the group of `config`, from `join` to the end of the `with` block.
+
+    `others` says whether there are other members: None if that is not known. It is asked for with
+    `watch_others`, for brokers that do not describe groups.
+    """
+
+    def __init__(
+        self, config: ConsumerGroupConfig, stop: threading.Event, *, watch_others: bool = False
+    ) -> None:
+        self._topic = config.topic
+        self._stop = stop
+        self.others: bool | None = None
+        #: The partitions that are this member's now, by number; callbacks change it, which poll() calls.
+        self.assigned: set[int] = set()
+        self._joined = False
+        self._answered: list[tuple[KafkaError | None, list[TopicPartition]]] = []
+        self._trouble: KafkaClientError | None = None
+        properties = consumer_properties(config) | {"on_commit": self._on_commit, "error_cb": self._on_error}
+        if watch_others:
+            properties |= {"debug": "cgrp", "log_level": 7}
+        self._client = Consumer(properties, logger=_ClientLog(self._on_log if watch_others else None))
+
+    def __enter__(self) -> Member:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def join(self, until: float) -> bool:
+        """Join, and wait for an assignment, empty or not; whether one came by `until` (time.monotonic()).
+
+        Raises:
+            KafkaClientError: the broker refuses the member for good.
+        """
+        self._client.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+        while not self._joined and self.poll(until):
+            if self._trouble is not None:
+                raise self._trouble
+        return self._joined
+
+    def poll(self, until: float) -> bool:
+        """Stay a member for a moment; False when time is up or it was stopped."""
+        left = until - time.monotonic()
+        if left <= 0 or self._stop.is_set():
+            return False
+        message = self._client.poll(min(_POLL, left))
+        error = message.error() if message is not None else None
+        if error is not None:
+            self._on_error(error)
+        if self.assigned:
+            self._client.pause(self._partitions(dict.fromkeys(self.assigned, 0)))
+        return True
+
+    def commit(self, offsets: Mapping[int, int], until: float) -> None:
+        """Commit offsets of partitions of the topic, and wait for the answer.
+
+        Raises:
+            KafkaClientError: it was refused, or not answered.
+        """
+        self._answered.clear()
+        self._client.commit(offsets=self._partitions(offsets), asynchronous=True)
+        while not self._answered:
+            if not self.poll(until):
+                raise KafkaClientError(
+                    "_TIMED_OUT: a commit was not answered in time",
+                    code=KafkaError._TIMED_OUT,
+                    name="_TIMED_OUT",
+                )
+        error, partitions = self._answered.pop()
+        for found in (error, *(each.error for each in partitions)):
+            if found is not None:
+                raise KafkaClientError.from_kafka_error(found)
+
+    def leave(self) -> None:
+        """Leave the group."""
+        self._client.close()
+
+    def _partitions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, number, offset) for number, offset in offsets.items()]
+
+    # The rest is called within poll(), and so on the same thread.
+
+    def _on_assign(self, _client: Any, partitions: list[TopicPartition]) -> None:
+        self._joined = True
+        self.assigned |= {each.partition for each in partitions}
+
+    def _on_revoke(self, _client: Any, partitions: list[TopicPartition]) -> None:
+        self.assigned -= {each.partition for each in partitions}
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._answered.append((error, partitions))
+
+    def _on_error(self, error: KafkaError) -> None:
+        translated = KafkaClientError.from_kafka_error(error)
+        if translated.permanent:
+            self._trouble = translated
+
+    def _on_log(self, text: str) -> None:
+        found = _JOINED.search(text)
+        if found is not None:
+            me, members = found.groups()
+            self.others = not me or int(members) > 1
+
+
+class _ClientLog(logging.Logger):
+    """Takes librdkafka's log, hands each line on, and keeps what is only for debugging to itself."""
+
+    def __init__(self, heard: Any) -> None:
+        super().__init__("dp_kafka.librdkafka")
+        self._heard = heard
+
+    def log(self, level: int, msg: object, *args: object, **_more: Any) -> None:
+        """Called by the client, within poll()."""
+        if self._heard is not None:
+            self._heard(str(msg) % args if args else str(msg))
+        if level > logging.DEBUG:
+            logging.getLogger(self.name).log(level, msg, *args)
