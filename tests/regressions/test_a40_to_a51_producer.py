@@ -39,7 +39,7 @@ def test_a40_errors_that_nobody_reads_stop_neither_sends_nor_close(own_cluster: 
     own_cluster.create_topic("t")
     producer = quick_producer(own_cluster, retry_max=0)
     outcomes = Outcomes()
-    own_cluster.inject_errors("Produce", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
+    own_cluster.inject_errors("Produce", *["INVALID_RECORD"] * 200)
     for _ in range(50):
         producer.send_bytes(b"v", on_delivery=outcomes.outcome)
         producer.channels.output.put(BytesMessage(b"v", on_delivery=outcomes.outcome))
