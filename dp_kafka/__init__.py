@@ -38,6 +38,7 @@ from dp_kafka.errors import (
     UnknownTopicError,
 )
 from dp_kafka.headers import TRACE_ID_HEADER, current_trace_id, use_trace_id
+from dp_kafka.logfilter import TraceIdFilter
 from dp_kafka.producer.channels import BytesMessage, ProducerChannels
 from dp_kafka.producer.producer import Producer
 from dp_kafka.state import State
@@ -79,6 +80,7 @@ __all__ = [
     "SecurityConfig",
     "State",
     "StateTransitionError",
+    "TraceIdFilter",
     "UnknownTopicError",
     "__version__",
     "current_trace_id",

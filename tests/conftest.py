@@ -16,6 +16,7 @@ import pytest
 
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
+from tests.telemetry import Telemetry
 from tests.waiting import PATIENCE, Logged
 
 # No deadline: how long an example takes says more about the machine than about the library.
@@ -216,6 +217,15 @@ def logged() -> Iterator[Logged]:
     yield handler
     logger.removeHandler(handler)
     logger.setLevel(before)
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    """The spans and metrics of the test: `telemetry.spans(topic, "process", 2)`."""
+    found = Telemetry.of_this_process()
+    found.clear()
+    yield found
+    found.clear()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dp_kafka.config import checks, rdkafka
 from dp_kafka.config.failures import DeadLetter, RetryPolicy
 from dp_kafka.config.properties import Properties, checked_consumer
 from dp_kafka.config.security import SecurityConfig, check_security
+from dp_kafka.config.telemetry import check_otel
 from dp_kafka.errors import ConfigError
 
 # Kafka's usual heartbeat in seconds: a session that is not longer would end before the second one.
@@ -58,7 +59,8 @@ class ConsumerGroupConfig:
       is this old. A batch larger than `max_buffered_messages` only ever ends by its age.
     - `min_retry_period` (0.2), `max_retry_period` (32.0): pauses between attempts to reach the cluster.
     - `min_brokers_healthy` (1): with fewer healthy brokers the health check is CRITICAL.
-    - `otel_enabled` (False): the trace context of each message's headers becomes its handler's.
+    - `otel_enabled` (False): OpenTelemetry: spans and measurements of handlers, in the trace that came in the
+      message's headers, and the lag of each partition. Needs the extra `otel`.
     - `security` (None: plaintext): a SecurityConfig.
     - `ordering` (Ordering.PARTITION): which messages wait for each other.
     - `retry` (None), `dead_letter` (None): what happens to a message whose handler failed.
@@ -122,7 +124,7 @@ class ConsumerGroupConfig:
         keep("commit_interval", checks.seconds("commit_interval", self.commit_interval, zero=True))
         if self.slow_handler_seconds is not None:
             keep("slow_handler_seconds", checks.seconds("slow_handler_seconds", self.slow_handler_seconds))
-        checks.flag("otel_enabled", self.otel_enabled)
+        check_otel(checks.flag("otel_enabled", self.otel_enabled))
         if not isinstance(self.ordering, Ordering):
             raise ConfigError(
                 f"ordering must be Ordering.PARTITION, KEY or NONE, found {checks.shown(self.ordering)}",

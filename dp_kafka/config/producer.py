@@ -9,6 +9,7 @@ from typing import Any, cast
 from dp_kafka.config import checks, rdkafka
 from dp_kafka.config.properties import Properties, checked_producer
 from dp_kafka.config.security import SecurityConfig, check_security
+from dp_kafka.config.telemetry import check_otel
 
 # The range that librdkafka allows for message.max.bytes.
 _SMALLEST_LIMIT, _LARGEST_LIMIT = 1_000, 1_000_000_000
@@ -31,7 +32,8 @@ class ProducerConfig:
     - `min_retry_period` (0.2), `max_retry_period` (32.0): pauses between attempts to reach the cluster.
     - `min_brokers_healthy` (1 for one address, else 2): with fewer healthy brokers the health check is
       CRITICAL.
-    - `otel_enabled` (False): trace context goes into the headers of each message.
+    - `otel_enabled` (False): OpenTelemetry: a span and measurements for each message, whose headers get the
+      trace context. Needs the extra `otel`.
     - `security` (None: plaintext): a SecurityConfig.
     - `librdkafka` ({}): raw client properties, applied last; copied. Those that would break this library's
       promises are refused by name.
@@ -77,7 +79,7 @@ class ProducerConfig:
         if self.retry_max is not None:
             checks.integer("retry_max", self.retry_max, minimum=0, maximum=2**31 - 1)
         keep("retry_backoff", checks.retry_backoff(self.retry_backoff))
-        checks.flag("otel_enabled", self.otel_enabled)
+        check_otel(checks.flag("otel_enabled", self.otel_enabled))
         check_security(self.security)
         keep("librdkafka", checked_producer(self.librdkafka))
         # Made for its checks alone: what cannot go together shows here, not in the first client.

@@ -47,6 +47,9 @@ _HEARTBEAT_MS = 3_000
 # The commit at the end of a rebalance, after the wait for messages in hand, has to fit between two polls too.
 _REBALANCE_MARGIN_MS = 30_000
 
+# How often librdkafka tells how far a group is behind, in milliseconds: only metrics want to know.
+_STATISTICS_MS = 5_000
+
 # librdkafka's own defaults, which ours must not undercut or exceed.
 _MAX_POLL_INTERVAL_MS = 300_000
 _RETRY_BACKOFF_MAX_MS = 1_000
@@ -138,6 +141,8 @@ def consumer_properties(config: ConsumerGroupConfig) -> dict[str, Any]:
     ours |= _fetch_sizes(config.max_buffered_messages, config.max_buffered_bytes, users)
     if config.retry_backoff is not None:
         ours["fetch.error.backoff.ms"] = _milliseconds(config.retry_backoff)
+    if config.otel_enabled:
+        ours["statistics.interval.ms"] = _STATISTICS_MS
     return _finished(ours, config.security, users)
 
 

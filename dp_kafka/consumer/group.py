@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
@@ -35,6 +36,9 @@ from dp_kafka.processing.decoding import decoding
 from dp_kafka.processing.retry import retrying
 from dp_kafka.producer.producer import Producer
 from dp_kafka.state import State
+
+if TYPE_CHECKING:
+    from dp_kafka.consumer.telemetry import Telemetry
 
 __all__ = ["ConsumerGroup"]
 
@@ -86,8 +90,9 @@ class ConsumerGroup:
         self._codec = codec
         self._control = Control()
         self._fields = {"topic": config.topic, "group": config.group_name}
+        self._telemetry = _telemetry(config)
         self._channels = ConsumerGroupChannels(
-            upstream=UpstreamChannel(),
+            upstream=UpstreamChannel() if self._telemetry is None else self._telemetry.upstream,
             errors=ErrorsChannel(ERRORS_KEPT),
             initialised=self._control.initialised,
             consume=ConsumeChannel(self.start, self.stop, self._close_soon),
@@ -110,6 +115,7 @@ class ConsumerGroup:
             self._channels.errors.put,
             self._close_soon,
             codec,
+            None if self._telemetry is None else self._telemetry.lag,
         )
         self._vitals = Vitals(self._control, self._poller, self._workers, broker_check or BrokerCheck(config))
         # Made last but for the threads: it may refuse its configuration.
@@ -253,6 +259,8 @@ class ConsumerGroup:
             own.append(DeadLetters(config.dead_letter, config.group_name, self._dead_letters))
         if config.retry is not None:
             own.append(retrying(config.retry))
+        if self._telemetry is not None:
+            own = [*self._telemetry.outside, *own, *self._telemetry.inside]
         # Innermost, so that a middleware sees a message that can't be decoded fail.
         inner = [] if self._codec is None else [decoding]
         return wrap(handler, [*own, *self._middlewares, *inner])
@@ -267,6 +275,7 @@ class ConsumerGroup:
                 min_retry_period=config.min_retry_period,
                 max_retry_period=config.max_retry_period,
                 min_brokers_healthy=1,
+                otel_enabled=config.otel_enabled,
                 security=config.security,
                 # Given up by librdkafka when its worker gives it up, so that it is not sent twice at once.
                 librdkafka={
@@ -500,3 +509,12 @@ class ConsumerGroup:
         )
         for name, stack in stacks.items():
             logger.error("still running: %s\n%s", name, "".join(stack))
+
+
+def _telemetry(config: ConsumerGroupConfig) -> Telemetry | None:
+    """Tracing and metrics, imported only here, so that OpenTelemetry costs nothing where it is off."""
+    if not config.otel_enabled:
+        return None
+    from dp_kafka.consumer.telemetry import Telemetry
+
+    return Telemetry(config)

@@ -58,7 +58,16 @@ class Message:
     called from any thread, more than once, in any order, also after the partition has been given up.
     """
 
-    __slots__ = ("_done", "_event", "_flags", "_given_up", "_lane", "_raw", "attempt")
+    __slots__ = (
+        "_done",
+        "_event",
+        "_flags",
+        "_given_up",
+        "_lane",
+        "_process_context",
+        "_raw",
+        "attempt",
+    )
 
     def __init__(self, raw: RawMessage, lane: Lane, attempt: int = 1) -> None:
         self._raw = raw
@@ -131,9 +140,16 @@ class Message:
 
     @property
     def context(self) -> contextvars.Context:
-        """A fresh context with this message's trace id: run code of its handler in another thread with it."""
+        """A fresh context with this message's trace id: run code of its handler in another thread with it.
+
+        With `otel_enabled=True` it has the message's OpenTelemetry context as well: that of its process span
+        once its handler was called with it, else that of the span in which the message was sent.
+        """
         context = contextvars.Context()
         context.run(_trace.set, self)
+        enter_trace = self._lane.session.upstream.enter_trace
+        if enter_trace is not None:
+            context.run(enter_trace, self)
         return context
 
     @property
@@ -191,6 +207,15 @@ class Message:
     @given_up.setter
     def given_up(self, value: Any) -> None:
         self._given_up = value
+
+    @property
+    def process_context(self) -> Any:
+        """For tracing: OpenTelemetry's context of the process span, once there is one."""
+        return getattr(self, "_process_context", None)
+
+    @process_context.setter
+    def process_context(self, value: Any) -> None:
+        self._process_context = value
 
     @property
     def upstream_done(self) -> threading.Event:

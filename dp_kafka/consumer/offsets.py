@@ -74,7 +74,10 @@ class OffsetTracker:
     @property
     def blocking(self) -> int | None:
         """The lowest delivered offset that is not finished: the one that holds the position back."""
-        return self._pending[0] if self._pending else None
+        try:
+            return self._pending[0]
+        except IndexError:  # not looked at before: the poll thread glances at it without its owner's lock
+            return None
 
     def beyond(self) -> list[int]:
         """The offsets that are finished beyond the position, ascending."""

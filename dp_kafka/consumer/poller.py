@@ -29,6 +29,7 @@ from dp_kafka.consumer.commits import GroupCommit
 from dp_kafka.consumer.committer import Committer
 from dp_kafka.consumer.control import Control
 from dp_kafka.consumer.flow import Flow
+from dp_kafka.consumer.lag import Lag
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import KafkaErrorLike, RawMessage
 from dp_kafka.consumer.metadata import decode
@@ -83,8 +84,9 @@ class Poller(threading.Thread):
         report: Callable[[BaseException], None],
         on_death: Callable[[], None],
         codec: Codec | None = None,
+        lag: Lag | None = None,
     ) -> None:
-        """Args: `report` puts an error on the errors channel; `on_death` closes the group.
+        """Args: `report` puts an error on the errors channel; `on_death` closes the group; `lag` is kept.
 
         Raises:
             ConfigError: librdkafka refuses the properties.
@@ -97,6 +99,7 @@ class Poller(threading.Thread):
         self._report = report
         self._on_death = on_death
         self._codec = codec
+        self._lag = lag
         self._fields = {"topic": config.topic, "group": config.group_name}
         #: Whether a batch handler takes all messages.
         self._batched = False
@@ -358,6 +361,8 @@ class Poller(threading.Thread):
         # Before the client closes: what is still in hand now was waited for long enough, and the revoke
         # that closing brings must not wait for it again.
         session.remove(list(session.lanes.values()))
+        if self._lag is not None:
+            self._lag.keep(())
         self._session = self._committer = None
         self._close_client()
 
@@ -445,6 +450,8 @@ class Poller(threading.Thread):
         self._after_removal(session)
 
     def _after_removal(self, session: Session) -> None:
+        if self._lag is not None:
+            self._lag.keep(session.lanes)
         incremental = self._config.librdkafka.get("group.protocol") == "consumer" or "cooperative" in str(
             self._config.librdkafka.get("partition.assignment.strategy", "")
         )
@@ -461,6 +468,8 @@ class Poller(threading.Thread):
     def _make_client(self) -> Any:
         properties = consumer_properties(self._config)
         properties.update({"error_cb": self._on_error, "on_commit": self._on_commit})
+        if self._lag is not None:
+            properties["stats_cb"] = self._on_statistics
         return self._factory(properties)
 
     def _close_client(self) -> None:
@@ -486,6 +495,11 @@ class Poller(threading.Thread):
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if self._committer is not None:
             self._committer.answered(error, partitions)
+
+    def _on_statistics(self, statistics: str) -> None:
+        session = self._session
+        if self._lag is not None and session is not None:
+            self._lag.take(statistics, session.lanes)
 
     def _on_error(self, error: KafkaErrorLike) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

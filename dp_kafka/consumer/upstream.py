@@ -7,6 +7,8 @@ number of buffered messages.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dp_kafka.channels import Channel
 from dp_kafka.consumer.message import Message
 
@@ -24,6 +26,9 @@ class UpstreamChannel(Channel[Message]):
         #: How often `flush` was called. Guarded by `mutex`.
         self.flushes = 0
 
+    #: Makes the current context that of a message's trace; None without tracing.
+    enter_trace: Callable[[Message], None] | None = None
+
     def offer(self, message: Message) -> None:
         """Put without blocking; on a closed channel the message is not put and stays unread."""
         with self.mutex:
@@ -31,7 +36,7 @@ class UpstreamChannel(Channel[Message]):
                 self._put(message)
                 self.not_empty.notify()
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Message:
+    def take(self, block: bool = True, timeout: float | None = None) -> Message:
         """Take the next message that may be handled, waiting at most `timeout` seconds (None: for ever).
 
         Raises:
@@ -46,6 +51,9 @@ class UpstreamChannel(Channel[Message]):
             if usable:
                 return message
             # Its partition was given up while it waited here, or it must wait longer: take another one.
+
+    #: What users call, and tracing replaces; workers call `take`.
+    get = take
 
     def get_run(self, count: int) -> list[Message]:
         """Take the next message and those of its lane that follow it, `count` at most, without waiting.

@@ -66,7 +66,7 @@ class Worker(WorkerThread):
         """Handle messages until the upstream channel is closed."""
         while True:
             try:
-                message = self.current = self._upstream.get()
+                message = self.current = self._upstream.take()
             except ChannelClosed:
                 return
             self._handle_lane(message)

@@ -130,7 +130,9 @@ class DeadLetters:
             letter.reported.set()
 
         try:
-            self._producer.send_bytes(
+            # In the message's own context: its trace goes on in the dead letter.
+            message.context.run(
+                self._producer.send_bytes,
                 message.data,
                 key=message.key,
                 headers=[

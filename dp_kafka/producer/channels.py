@@ -9,14 +9,17 @@ from typing import Any
 
 from dp_kafka.channels import Channel, ErrorsChannel
 from dp_kafka.errors import DpKafkaError
-from dp_kafka.headers import Headers, current_trace_id, header_list
+from dp_kafka.headers import Headers, HeaderValue, current_trace_id, header_list
 
-__all__ = ["BytesMessage", "DeliveryCallback", "OutputChannel", "ProducerChannels"]
+__all__ = ["BytesMessage", "DeliveryCallback", "InjectFunction", "OutputChannel", "ProducerChannels"]
 
 #: Called with (error, message). The error is None when the broker has acknowledged the message; else it is
 #: mostly a DeliveryError. The message is confluent_kafka's, with its topic, partition and offset; None when
 #: a message of the output channel was never handed to librdkafka.
 DeliveryCallback = Callable[["DpKafkaError | None", Any], object]
+
+#: Adds headers to the list that a message is sent with; for tracing.
+InjectFunction = Callable[["list[tuple[str, HeaderValue]]"], None]
 
 
 class BytesMessage:
@@ -28,7 +31,7 @@ class BytesMessage:
         TypeError: a value that is not bytes, or a header of a wrong type.
     """
 
-    __slots__ = ("headers", "key", "on_delivery", "partition", "timestamp", "trace_id", "value")
+    __slots__ = ("headers", "inject", "key", "on_delivery", "partition", "timestamp", "trace_id", "value")
 
     def __init__(
         self,
@@ -50,6 +53,8 @@ class BytesMessage:
         self.timestamp = timestamp
         self.on_delivery = on_delivery
         self.trace_id = current_trace_id()
+        #: Set on the copy that an output channel with tracing makes of the message.
+        self.inject: InjectFunction | None = None
 
 
 class OutputChannel(Channel[BytesMessage]):

@@ -85,6 +85,7 @@ class OutputThread(threading.Thread):
                     message.on_delivery,
                     LOOK_SECONDS,
                     message.trace_id,
+                    message.inject,
                 )
             except QueueFullError:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, cast
 
@@ -88,15 +89,23 @@ class Producer:
         self._forked = False
         errors = ErrorsChannel(ERRORS_KEPT)
         self._delivery = DeliveryThread(config, client_factory, errors.put, self._close_soon)
+        output = OutputChannel(OUTPUT_KEPT, self._start_output)
+        self._sender = Sender(config, self._delivery)
+        self._send: Callable[..., None] = self._sender.send
+        if config.otel_enabled:
+            # Imported here, so that OpenTelemetry costs nothing where it is off.
+            from dp_kafka.tracing.sending import SendTracing, TracedOutputChannel
+
+            tracing = SendTracing(config)
+            output = TracedOutputChannel(OUTPUT_KEPT, self._start_output, tracing)
+            self._send = tracing.traced(self._sender)
         self._channels = ProducerChannels(
-            output=OutputChannel(OUTPUT_KEPT, self._start_output),
+            output=output,
             errors=errors,
             initialised=self._delivery.initialised,
             closer=Signal(self._close_soon),
             closed=threading.Event(),
         )
-        self._sender = Sender(config, self._delivery)
-        self._send = self._sender.send
         brokers = broker_check or BrokerCheck(config)
         self._vitals = Vitals(self._delivery, self._helpers, lambda: self._closing, brokers)
         self._closer = CloseThread(

@@ -33,7 +33,7 @@ from dp_kafka.headers import (
     header_list,
     new_trace_id,
 )
-from dp_kafka.producer.channels import DeliveryCallback
+from dp_kafka.producer.channels import DeliveryCallback, InjectFunction
 from dp_kafka.producer.delivery import DeliveryThread
 
 __all__ = ["Sender"]
@@ -78,13 +78,19 @@ class Sender:
         on_delivery: DeliveryCallback | None,
         timeout: float | None,
         trace_id: str | None = None,
+        inject: InjectFunction | None = None,
     ) -> None:
-        """Queue a message; `Producer.send_bytes` says what it raises and when it waits."""
+        """Queue a message; `Producer.send_bytes` says what it raises and when it waits.
+
+        `inject` may change the message's headers, which are a list of its own, before it goes.
+        """
         all_headers = self._headers.copy()
         if headers is not None:
             all_headers += header_list(headers)
         if not all_headers or not any(name == TRACE_ID_HEADER for name, _ in all_headers):
             all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
+        if inject is not None:
+            inject(all_headers)
         delivery = self._delivery
         report = self._delivered if on_delivery is None else delivery.reports.calling(on_delivery)
         deadline: float | None = None
