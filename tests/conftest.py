@@ -171,10 +171,13 @@ def producer(cluster: EmbeddedCluster) -> Iterator[ProducerFactory]:
         def create(
             topic: str, *, client_factory: Callable[[dict[str, Any]], Any] | None = None, **config: Any
         ) -> Producer:
+            there = client_factory is None and "broker_addrs" not in config
             config.setdefault("broker_addrs", cluster.broker_addrs)
             more: dict[str, Any] = {} if client_factory is None else {"client_factory": client_factory}
             made = Producer(ProducerConfig(topic=topic, **config), **more)
             stack.callback(made.close, timeout=PATIENCE / 3)
+            # On a busy machine the first answer of a broker may take longer than the constructor waits.
+            assert not there or made.channels.initialised.wait(PATIENCE)
             return made
 
         yield create

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from types import TracebackType
+from typing import Any
 
 from dp_kafka.logs import log_event
 
@@ -45,9 +46,9 @@ class _Contained:
             if due:
                 self._next = now + LOG_SECONDS
         if due:
-            fields = {"error": str(error), "error_type": type(error).__name__}
+            fields: dict[str, Any] = {"error": str(error), "error_type": type(error).__name__}
             if held_back:
-                fields["others_since_last_line"] = str(held_back)
+                fields["others_since_last_line"] = held_back
             event = "telemetry failed, messages go on without it"
             log_event(logger, logging.WARNING, event, fields, exc_info=error)
         return True
