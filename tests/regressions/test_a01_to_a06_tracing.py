@@ -94,8 +94,11 @@ class OneHeader(TextMapPropagator):
         return {"x-test-trace"}
 
     def inject(
-        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = ...
-    ) -> None:  # type: ignore[assignment]
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
         found = trace.get_current_span(context).get_span_context()
         setter.set(carrier, "x-test-trace", f"{found.trace_id:x}/{found.span_id:x}")
 
