@@ -64,6 +64,7 @@ class ConsumerGroup:
             message that it can't decode fails as if its handler had failed with the codec's error.
         client_factory: makes the Kafka client from librdkafka properties; the test kit gives its own.
         broker_check: what `checker` asks of the brokers; the test kit gives its own.
+        producer_factory: makes the producer of dead letters; the test kit gives its own.
 
     Raises:
         ConfigError: librdkafka refuses the configuration, or the codec can't decode. A broker that is away
@@ -77,6 +78,7 @@ class ConsumerGroup:
         codec: Codec | None = None,
         client_factory: ClientFactory = confluent_consumer,
         broker_check: BrokerCheck | None = None,
+        producer_factory: Callable[[ProducerConfig], Producer] = Producer,
     ) -> None:
         if not isinstance(config, ConsumerGroupConfig):
             raise ConfigError(f"a ConsumerGroup takes a ConsumerGroupConfig, but got {type(config).__name__}")
@@ -119,7 +121,9 @@ class ConsumerGroup:
         )
         self._vitals = Vitals(self._control, self._poller, self._workers, broker_check or BrokerCheck(config))
         # Made last but for the threads: it may refuse its configuration.
-        self._dead_letters = None if config.dead_letter is None else self._dead_letter_producer()
+        self._dead_letters = (
+            None if config.dead_letter is None else self._dead_letter_producer(producer_factory)
+        )
         self._forked = False
         forks.track(self, ConsumerGroup._after_fork)
         self._poller.start()
@@ -265,10 +269,10 @@ class ConsumerGroup:
         inner = [] if self._codec is None else [decoding]
         return wrap(handler, [*own, *self._middlewares, *inner])
 
-    def _dead_letter_producer(self) -> Producer:
+    def _dead_letter_producer(self, make: Callable[[ProducerConfig], Producer]) -> Producer:
         config, dead_letter = self._config, self._config.dead_letter
         assert dead_letter is not None
-        return Producer(
+        return make(
             ProducerConfig(
                 config.broker_addrs,
                 dead_letter.topic,

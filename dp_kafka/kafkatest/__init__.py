@@ -1,5 +1,26 @@
-"""What users of dp_kafka test with: a Kafka cluster in the test's own process."""
+"""What users of dp_kafka test with: fakes without a broker, and a Kafka cluster in the test's own process."""
 
+from dp_kafka.kafkatest.consumer import Consumer
 from dp_kafka.kafkatest.embedded import DISCONNECT, EmbeddedCluster, EmbeddedClusterError, LoggedRequest
+from dp_kafka.kafkatest.errors import KafkaTestError
+from dp_kafka.kafkatest.memory import MemoryCluster, Record
+from dp_kafka.kafkatest.message import NewMessage, new_message
+from dp_kafka.kafkatest.mocks import consumer_group_mock, message_mock, producer_mock
+from dp_kafka.kafkatest.producer import Producer
 
-__all__ = ["DISCONNECT", "EmbeddedCluster", "EmbeddedClusterError", "LoggedRequest"]
+__all__ = [
+    "DISCONNECT",
+    "Consumer",
+    "EmbeddedCluster",
+    "EmbeddedClusterError",
+    "KafkaTestError",
+    "LoggedRequest",
+    "MemoryCluster",
+    "NewMessage",
+    "Producer",
+    "Record",
+    "consumer_group_mock",
+    "message_mock",
+    "new_message",
+    "producer_mock",
+]
