@@ -1,4 +1,7 @@
-"""Two kinds of real broker for the same scenarios: the embedded one, and Apache Kafka with three brokers."""
+"""Three kinds of Kafka for the same scenarios: the fakes' memory, the embedded broker, and Apache Kafka.
+
+What holds on one of them and not on another is a difference that users of the test kit would fall over.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from dp_kafka.kafkatest import EmbeddedCluster
+from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Producer, ProducerConfig, kafkatest
+from dp_kafka.kafkatest import EmbeddedCluster, MemoryCluster
 from tests.kafka.conftest import apache_kafka  # noqa: F401  # the session's cluster, shared with tests/kafka
 
 #: Seconds for a scenario that may have to start Apache Kafka first.
@@ -24,6 +28,8 @@ class Kafka:
     kind: str
     broker_addrs: list[str]
     _create_topic: Callable[[str, int], Any]
+    #: The cluster, where it is the fakes'.
+    memory: MemoryCluster | None = None
 
     def create_topic(self, partitions: int = 1) -> str:
         """A new topic; its name."""
@@ -31,17 +37,27 @@ class Kafka:
         self._create_topic(name, partitions)
         return name
 
-    def client(self, group: str, **properties: Any) -> Consumer:
+    def group(self, config: ConsumerGroupConfig) -> ConsumerGroup:
+        """A consumer group of the library, on this Kafka."""
+        if self.memory is not None:
+            return kafkatest.Consumer(config, cluster=self.memory)
+        return ConsumerGroup(config)
+
+    def producer(self, topic: str, **config: Any) -> Producer:
+        """A producer of the library, on this Kafka."""
+        made = ProducerConfig(self.broker_addrs, topic, **config)
+        return Producer(made) if self.memory is None else kafkatest.Producer(made, cluster=self.memory)
+
+    def client(self, group: str, **properties: Any) -> Any:
         """A plain consumer of the group."""
-        return Consumer(
-            {
-                "bootstrap.servers": ",".join(self.broker_addrs),
-                "group.id": group,
-                "auto.offset.reset": "earliest",
-                "enable.auto.commit": False,
-                **properties,
-            }
-        )
+        conf = {
+            "bootstrap.servers": ",".join(self.broker_addrs),
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            **properties,
+        }
+        return Consumer(conf) if self.memory is None else self.memory.consumer(conf)
 
     def committed(self, topic: str, partitions: int, group: str | None = None) -> dict[int, int]:
         """The committed offset of each partition, a negative number where there is none.
@@ -75,12 +91,17 @@ def embedded_kafka() -> Iterator[EmbeddedCluster]:
 
 @pytest.fixture(
     params=[
+        "fakes",
         "embedded",
         pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.timeout(_APACHE_TIMEOUT)]),
     ]
 )
 def kafka(request: pytest.FixtureRequest) -> Kafka:
-    """Each scenario runs once on each kind of broker."""
+    """Each scenario runs once on each kind of Kafka."""
+    if request.param == "fakes":
+        memory = MemoryCluster()
+        # An address of nobody: a fake that asked it would not get far.
+        return Kafka("fakes", ["127.0.0.1:1"], memory.create_topic, memory)
     if request.param == "embedded":
         cluster = request.getfixturevalue("embedded_kafka")
         return Kafka(

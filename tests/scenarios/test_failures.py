@@ -18,8 +18,6 @@ from dp_kafka import (
     HandlerError,
     Message,
     Ordering,
-    Producer,
-    ProducerConfig,
     RetryPolicy,
 )
 from tests.scenarios.conftest import Kafka
@@ -57,7 +55,7 @@ class Recorder:
 def send(kafka: Kafka, topic: str, position: int, key: bytes | None = None) -> Counter[bytes | None]:
     """Messages on partition 0, a poison one at `position`; the others, counted."""
     healthy: Counter[bytes | None] = Counter()
-    with Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.producer(topic) as producer:
         for number in range(MESSAGES):
             data = POISON if number == position else b"%d" % number
             if data != POISON:
@@ -69,9 +67,7 @@ def send(kafka: Kafka, topic: str, position: int, key: bytes | None = None) -> C
 def group_of(kafka: Kafka, topic: str, **options: Any) -> ConsumerGroup:
     # The embedded broker's classic groups make whoever joins after a leave wait for the session timeout.
     protocol = {"group.protocol": "consumer"} if kafka.kind == "embedded" else {}
-    return ConsumerGroup(
-        ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=protocol, **options)
-    )
+    return kafka.group(ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=protocol, **options))
 
 
 def read(kafka: Kafka, topic: str, count: int) -> list[Any]:
@@ -230,7 +226,7 @@ def test_a_batch_names_its_poison_and_the_others_are_committed(
 def test_keys_go_side_by_side_and_each_in_its_order(kafka: Kafka) -> None:
     """Ordering.KEY on one partition: eight workers, order of every key kept, more than one at a time."""
     topic = kafka.create_topic(1)
-    with Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.producer(topic) as producer:
         for number in range(2_000):
             producer.send_bytes(b"%d" % number, key=b"%d" % (number % 50))
     lock = threading.Lock()
@@ -269,7 +265,7 @@ def test_after_a_stop_what_is_finished_beyond_the_committed_offset_is_not_handle
 ) -> None:
     """Ordering.NONE: 40 messages, the first fails with commit=False: a restart brings it alone."""
     topic = kafka.create_topic(1)
-    with Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.producer(topic) as producer:
         for number in range(40):
             producer.send_bytes(b"%d" % number)
     seen = Recorder()

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig, State
+from dp_kafka import ConsumerGroupConfig, Message, State
 from tests.scenarios.conftest import Kafka
 
 PARTITIONS = 6
@@ -36,7 +36,7 @@ def test_a_hundred_thousand_messages_are_each_handled_once_in_order_and_committe
                 all_handled.set()
 
     config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, num_workers=4)
-    with ConsumerGroup(config) as group, Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.group(config) as group, kafka.producer(topic) as producer:
         group.register_handler(handler)
         group.start()
         for number in range(MESSAGES):
@@ -68,7 +68,7 @@ def test_stop_and_wait_in_the_middle_of_a_handler_waits_for_it_and_start_goes_on
             second.set()
 
     config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, message_consume_timeout=3.5)
-    with ConsumerGroup(config) as group, Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.group(config) as group, kafka.producer(topic) as producer:
         group.register_handler(handler)
         group.start()
         producer.send_bytes(b"first")
@@ -95,9 +95,9 @@ def test_after_stop_and_wait_the_group_has_been_left(kafka: Kafka) -> None:
     protocol = {"group.protocol": "consumer"} if kafka.kind == "embedded" else {}
     config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=protocol)
     with (
-        ConsumerGroup(config) as first,
-        ConsumerGroup(config) as second,
-        Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer,
+        kafka.group(config) as first,
+        kafka.group(config) as second,
+        kafka.producer(topic) as producer,
     ):
         first.start()
         assert first.state_wait(State.CONSUMING, 20)
@@ -127,7 +127,7 @@ def test_batches_are_handled_whole_and_committed(kafka: Kafka, commit_interval: 
     config = ConsumerGroupConfig(
         kafka.broker_addrs, topic, topic, batch_size=64, commit_interval=commit_interval
     )
-    with ConsumerGroup(config) as group, Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.group(config) as group, kafka.producer(topic) as producer:
         group.register_batch_handler(handler)
         group.start()
         for number in range(1_000):
@@ -142,7 +142,7 @@ def test_messages_taken_from_the_upstream_channel_are_committed_by_the_user(kafk
     """Direct use: without a handler, messages come on channels.upstream, one of a partition at a time."""
     topic = kafka.create_topic(1)
     config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, message_consume_timeout=5)
-    with ConsumerGroup(config) as group, Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with kafka.group(config) as group, kafka.producer(topic) as producer:
         group.start()
         for number in range(3):
             producer.send_bytes(b"%d" % number)
