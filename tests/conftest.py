@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -23,6 +21,9 @@ from tests.waiting import PATIENCE, Logged
 hypothesis.settings.register_profile("dp_kafka", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("dp_kafka")
 
+
+# Tests of the pytest plugin run pytest inside of a test.
+pytest_plugins = ["pytester"]
 
 #: Client properties of the classic group protocol, in which every rebalance takes the whole assignment away.
 #: Members hear of rebalances by heartbeats, and the embedded broker answers a fetch when its time is up.
@@ -79,31 +80,17 @@ class CommittedFunction(Protocol):
 
 
 @pytest.fixture(autouse=True)
-def no_thread_left_behind() -> Iterator[None]:
-    """Fails a test after which a thread of this library still runs that was not there before.
+def no_thread_left_behind(kafka_leftovers: None) -> None:
+    """Every test is watched, as users' are with the fixtures of the pytest plugin.
 
     Autouse fixtures begin first and so end last: whatever other fixtures close is closed by then.
     """
-    before = set(threading.enumerate())
-    yield
-    until = time.monotonic() + PATIENCE / 3
-    ours = [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("dp-kafka:") and thread not in before
-    ]
-    for thread in ours:
-        thread.join(max(0.0, until - time.monotonic()))
-    left = [thread.name for thread in ours if thread.is_alive()]
-    if left:
-        pytest.fail(f"the test left threads behind: {left}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[EmbeddedCluster]:
-    """One embedded broker for all tests; take down and inject only on `own_cluster`."""
-    with EmbeddedCluster() as embedded:
-        yield embedded
+def cluster(kafka_cluster: EmbeddedCluster) -> EmbeddedCluster:
+    """The plugin's broker, one for all tests; take down and inject only on `own_cluster`."""
+    return kafka_cluster
 
 
 @pytest.fixture

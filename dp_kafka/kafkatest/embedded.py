@@ -87,7 +87,7 @@ class EmbeddedCluster:
         self.broker_addrs: list[str] = [f"{host}:{port}" for host, port in self._mock.addresses]
         self.bootstrap_servers: str = ",".join(self.broker_addrs)
         self.set_group_rebalance_delay(0)
-        if self._mock.lib.has("rd_kafka_mock_set_group_consumer_heartbeat_interval_ms"):
+        if self.has_consumer_protocol:
             self.set_consumer_heartbeat_interval(_HEARTBEAT_INTERVAL)
         if self._mock.lib.has("rd_kafka_mock_set_controller_id"):
             self.set_controller(1)  # without one, admin requests wait for it until their timeout
@@ -270,6 +270,11 @@ class EmbeddedCluster:
         return count.value
 
     # -- groups ---------------------------------------------------------------------------------------------
+
+    @property
+    def has_consumer_protocol(self) -> bool:
+        """Whether it serves groups of `group.protocol=consumer` (KIP-848): from librdkafka 2.8 on."""
+        return self._mock.lib.has("rd_kafka_mock_set_group_consumer_heartbeat_interval_ms")
 
     def set_group_rebalance_delay(self, seconds: float) -> None:
         """Set how long an empty group waits for members (group.initial.rebalance.delay.ms); 0 at first."""
