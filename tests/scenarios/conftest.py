@@ -6,8 +6,8 @@ What holds on one of them and not on another is a difference that users of the t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -30,6 +30,9 @@ class Kafka:
     _create_topic: Callable[[str, int], Any]
     #: The cluster, where it is the fakes'.
     memory: MemoryCluster | None = None
+    #: Client properties with which members come and go quickly: the embedded broker's classic groups make
+    #: whoever joins after a leave wait for the session timeout.
+    protocol: Mapping[str, str] = field(default_factory=dict)
 
     def create_topic(self, partitions: int = 1) -> str:
         """A new topic; its name."""
@@ -105,7 +108,10 @@ def kafka(request: pytest.FixtureRequest) -> Kafka:
     if request.param == "embedded":
         cluster = request.getfixturevalue("embedded_kafka")
         return Kafka(
-            "embedded", cluster.broker_addrs, lambda name, n: cluster.create_topic(name, partitions=n)
+            "embedded",
+            cluster.broker_addrs,
+            lambda name, n: cluster.create_topic(name, partitions=n),
+            protocol={"group.protocol": "consumer"} if cluster.has_consumer_protocol else {},
         )
     cluster = request.getfixturevalue("apache_kafka")
     return Kafka(

@@ -65,9 +65,9 @@ def send(kafka: Kafka, topic: str, position: int, key: bytes | None = None) -> C
 
 
 def group_of(kafka: Kafka, topic: str, **options: Any) -> ConsumerGroup:
-    # The embedded broker's classic groups make whoever joins after a leave wait for the session timeout.
-    protocol = {"group.protocol": "consumer"} if kafka.kind == "embedded" else {}
-    return kafka.group(ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=protocol, **options))
+    return kafka.group(
+        ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=kafka.protocol, **options)
+    )
 
 
 def read(kafka: Kafka, topic: str, count: int) -> list[Any]:

@@ -91,9 +91,7 @@ def test_after_stop_and_wait_the_group_has_been_left(kafka: Kafka) -> None:
     """A second consumer gets the partitions at once, not after the first one's session timeout."""
     topic = kafka.create_topic(2)
     got = threading.Event()
-    # The embedded broker's classic groups make whoever joins after a leave wait for the session timeout.
-    protocol = {"group.protocol": "consumer"} if kafka.kind == "embedded" else {}
-    config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=protocol)
+    config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=kafka.protocol)
     with (
         kafka.group(config) as first,
         kafka.group(config) as second,

@@ -14,9 +14,7 @@ LONG = 30.0
 
 
 def config_of(kafka: Kafka, topic: str) -> ConsumerGroupConfig:
-    # The embedded broker's classic groups make whoever joins after a leave wait for the session timeout.
-    protocol = {"group.protocol": "consumer"} if kafka.kind == "embedded" else {}
-    return ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=protocol)
+    return ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=kafka.protocol)
 
 
 def test_a_key_decides_the_partition_and_everywhere_the_same(kafka: Kafka) -> None:
