@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -24,6 +24,8 @@ from dp_kafka.config.rdkafka import consumer_properties
 from dp_kafka.errors import KafkaClientError
 
 __all__ = ["Member"]
+
+_M = TypeVar("_M", bound="Member")
 
 #: Seconds of one poll: how soon a stop is noticed.
 _POLL = 0.1
@@ -39,6 +41,9 @@ class Member:
     `watch_others`, for brokers that do not describe groups.
     """
 
+    #: Client properties of a subclass.
+    _more_properties: ClassVar[Mapping[str, Any]] = {}
+
     def __init__(
         self, config: ConsumerGroupConfig, stop: threading.Event, *, watch_others: bool = False
     ) -> None:
@@ -50,12 +55,17 @@ class Member:
         self._joined = False
         self._answered: list[tuple[KafkaError | None, list[TopicPartition]]] = []
         self._trouble: KafkaClientError | None = None
-        properties = consumer_properties(config) | {"on_commit": self._on_commit, "error_cb": self._on_error}
+        properties = {
+            **consumer_properties(config),
+            **self._more_properties,
+            "on_commit": self._on_commit,
+            "error_cb": self._on_error,
+        }
         if watch_others:
             properties |= {"debug": "cgrp", "log_level": 7}
         self._client = Consumer(properties, logger=_ClientLog(self._on_log if watch_others else None))
 
-    def __enter__(self) -> Member:
+    def __enter__(self: _M) -> _M:
         return self
 
     def __exit__(
@@ -83,11 +93,9 @@ class Member:
         if left <= 0 or self._stop.is_set():
             return False
         message = self._client.poll(min(_POLL, left))
-        error = message.error() if message is not None else None
-        if error is not None:
-            self._on_error(error)
-        if self.assigned:
-            self._client.pause(self._partitions(dict.fromkeys(self.assigned, 0)))
+        if message is not None:
+            self._received(message)
+        self._polled()
         return True
 
     def commit(self, offsets: Mapping[int, int], until: float) -> None:
@@ -118,6 +126,17 @@ class Member:
         return [TopicPartition(self._topic, number, offset) for number, offset in offsets.items()]
 
     # The rest is called within poll(), and so on the same thread.
+
+    def _received(self, message: Any) -> None:
+        """A message, or an error in the shape of one, has come."""
+        error = message.error()
+        if error is not None:
+            self._on_error(error)
+
+    def _polled(self) -> None:
+        """No messages are wanted."""
+        if self.assigned:
+            self._client.pause(self._partitions(dict.fromkeys(self.assigned, 0)))
 
     def _on_assign(self, _client: Any, partitions: list[TopicPartition]) -> None:
         self._joined = True

@@ -1,0 +1,10 @@
+"""Redriving: dead letters are sent back to the topics that they came from.
+
+result = redrive(RedriveConfig(["localhost:9092"], "content-published-dead-letters"))
+"""
+
+from dp_kafka.errors import RedriveError
+from dp_kafka.redrive.config import RedriveConfig, RedriveProgress, RedriveResult
+from dp_kafka.redrive.redrive import redrive
+
+__all__ = ["RedriveConfig", "RedriveError", "RedriveProgress", "RedriveResult", "redrive"]
