@@ -691,6 +691,20 @@ def test_6_4_who_takes_messages_from_the_channel_gets_receive_spans(
     assert duration.count == 2
 
 
+def test_6_5_with_tracing_off_a_message_is_sent_without_its_context(
+    cluster: EmbeddedCluster, topic: TopicFactory, producer: ProducerFactory, telemetry: Telemetry
+) -> None:
+    name = topic()
+    sender = producer(name)
+    with telemetry.tracer.start_as_current_span("a request"):
+        sender.send_bytes(b"a")
+        sender.channels.output.put(BytesMessage(b"b"))
+    assert sender.flush(PATIENCE) == 0
+    assert [contexts(message) for message in received(cluster, name, 2)] == [[], []]
+    assert telemetry.of(name, "send") == []
+    assert telemetry.measured(names.SENT_MESSAGES, name) == []
+
+
 # -- metrics ----------------------------------------------------------------------------------------------
 
 
