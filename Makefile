@@ -6,11 +6,14 @@ PY := $(VENV)/bin/python
 # A stamp is touched when its installation succeeded; after a change of setup.cfg it is made again.
 RUNNABLE := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-for-development
+PLOTTABLE := $(VENV)/.installed-for-benchmarks
+# The clients that the benchmarks compare with want other versions of what this library needs.
+PEERS := .venv-peers
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-kafka chaos kafka-up kafka-down lint format docs build check clean
+.PHONY: help run test test-kafka chaos kafka-up kafka-down bench bench-kafka lint format docs build check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +36,12 @@ kafka-up: $(TESTABLE) ## start three Apache Kafka brokers on free loopback ports
 kafka-down: $(TESTABLE) ## end them
 	@$(PY) -m tests.kafka.apache down
 
+bench: $(PLOTTABLE) ## measure on the embedded broker; writes docs/performance.md
+	$(PY) -m benchmarks --docs
+
+bench-kafka: $(PLOTTABLE) $(PEERS)/.installed ## the same on Apache Kafka, and beside other clients
+	$(PY) -m benchmarks --kafka --docs --peers $(PEERS)/bin/python
+
 lint: $(TESTABLE) ## check style, format and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -54,7 +63,7 @@ check: ## run exactly what CI runs
 
 clean: ## remove .venv and everything else that was made here
 	@if [ -e .kafka/apache-kafka.json ]; then $(PY) -m tests.kafka.apache down; fi
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka .chaos
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka .chaos
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -78,3 +87,13 @@ $(TESTABLE): $(VENV)/.made setup.cfg setup.py
 	@echo "Installing dp_kafka and its development tools in $(VENV); this is needed once ..." >&2
 	@$(PIP) --editable '.[test,dev,fast,cli,otel]'
 	@touch $(RUNNABLE) $@
+
+$(PLOTTABLE): $(TESTABLE)
+	@$(PIP) --editable '.[bench]'
+	@touch $@
+
+$(PEERS)/.installed: $(VENV)/.made setup.cfg setup.py
+	@echo "Installing the clients to compare with in $(PEERS); this is needed once ..." >&2
+	@$(PY) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[fast,peers]'
+	@touch $@
