@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry import metrics, trace
+from opentelemetry.metrics import _internal as _metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
 
 from dp_kafka.tracing import names
 from tests.waiting import PATIENCE
@@ -124,3 +126,26 @@ def linked(span: ReadableSpan) -> list[int]:
 def attributes(span: ReadableSpan) -> dict[str, Any]:
     """A span's attributes."""
     return dict(span.attributes or {})
+
+
+class OwnProviders:
+    """No global providers, for code that sets its own; `restore` brings back those that were there."""
+
+    def __init__(self) -> None:
+        self._before = (
+            trace._TRACER_PROVIDER,
+            trace._TRACER_PROVIDER_SET_ONCE,
+            _metrics._METER_PROVIDER,
+            _metrics._METER_PROVIDER_SET_ONCE,
+        )
+        self._set(None, Once(), None, Once())
+
+    def restore(self) -> None:
+        """Set what was set before."""
+        self._set(*self._before)
+
+    @staticmethod
+    def _set(tracers: Any, tracers_once: Once, meters: Any, meters_once: Once) -> None:
+        # The API has no way to replace a provider: it is meant to be set once in a process.
+        trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = tracers, tracers_once
+        _metrics._METER_PROVIDER, _metrics._METER_PROVIDER_SET_ONCE = meters, meters_once
