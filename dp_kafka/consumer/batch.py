@@ -150,7 +150,7 @@ class BatchWorker(WorkerThread):
                 lane.advance_all(done, finish=True)
         commits = runs[0][0].commits
         if len(failed) < sum(len(messages) for _, messages in runs):
-            commits.ask()
+            commits.ask(lambda: all(lane.given_up() for lane, _ in runs))
         for lane, messages in runs:
             held = messages if self._durable else [m for m in messages if id(m) in failed] if failed else ()
             if held:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 __all__ = ["GroupCommit"]
 
@@ -39,10 +40,11 @@ class GroupCommit:
         self._in_flight = False
         self._next_round = 0.0
 
-    def ask(self) -> bool:
+    def ask(self, given_up: Callable[[], bool] = lambda: False) -> bool:
         """Ask for a commit; any thread. With interval 0, block until it is answered.
 
-        False if the broker refused it for good, or if the session ended first.
+        False if the broker refused it for good, or if it did not answer until the session had to end, or
+        until what was to be committed was `given_up`.
         """
         if not self.durable:
             self.wanted = True
@@ -53,8 +55,15 @@ class GroupCommit:
             self._asked += 1
             ticket = self._asked
             self._condition.notify_all()
-            self._condition.wait_for(lambda: self._done >= ticket or self._failed >= ticket or self._over)
+            self._condition.wait_for(
+                lambda: self._done >= ticket or self._failed >= ticket or self._over or given_up()
+            )
             return self._done >= ticket
+
+    def look_again(self) -> None:
+        """Partitions were given up: have those who wait see whether it was theirs. Poll thread only."""
+        with self._condition:
+            self._condition.notify_all()
 
     def wait_for_asker(self, timeout: float) -> None:
         """Poll thread: wait until somebody asks, at most `timeout` seconds."""
@@ -108,6 +117,12 @@ class GroupCommit:
         self._next_round = time.monotonic() + max(self._interval, RETRY_SECONDS)
         with self._condition:
             self._failed = self._begun
+            self._condition.notify_all()
+
+    def give_up(self) -> None:
+        """Tell all who wait that there is no answer; rounds go on. Poll thread only."""
+        with self._condition:
+            self._failed = self._asked
             self._condition.notify_all()
 
     def end(self) -> None:

@@ -31,6 +31,10 @@ _PERMANENT = frozenset(
         KafkaError._FATAL,
     }
 )
+#: With these the group goes on without this member: what it had belongs to others by now.
+_NOT_A_MEMBER = frozenset(
+    {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH}
+)
 
 
 class Committer:
@@ -45,6 +49,8 @@ class Committer:
         self._round: dict[int, tuple[Lane, CommitPoint]] = {}
         #: Whether the last round was refused for good.
         self.refused = False
+        #: Whether the last round failed because the group has gone on without this member.
+        self.expelled = False
         #: When `flush` may try again what has failed.
         self._not_before = 0.0
 
@@ -97,17 +103,16 @@ class Committer:
         else:
             self._failed(failure)
 
-    def commit_now(self, lanes: Iterable[Lane]) -> bool:
-        """Commit what `lanes` have finished and wait for the broker's answer; True if all of it is there.
+    def commit_now(self) -> bool:
+        """Commit what is finished and wait for the broker's answer; True if all of it is there.
 
-        For a rebalance callback, in which nothing can be polled. Answers those who wait for a round too:
-        a round that was under way is answered by what this commit sends after it.
+        For a rebalance callback, in which nothing can be polled. Of all lanes, also those that stay: it is a
+        round as the others are, and answers whoever waits for one. A round that was under way is overtaken.
         """
-        lanes = list(lanes)
         if self._commits.in_flight:
             self._commits.retry()
         self._commits.begin()
-        offsets = self._collect(lanes)
+        offsets = self._collect(self._session.lanes.values())
         if not offsets:
             self._commits.succeed()
             return True
@@ -116,12 +121,13 @@ class Committer:
         except KafkaException as error:
             self._failed(error.args[0])
             return False
-        failures = [answer.error for answer in answers if answer.error is not None]
-        if failures:
-            self._failed(failures[0])
-            return False
+        failed = {answer.partition: answer.error for answer in answers if answer.error is not None}
         for lane, point in self._round.values():
-            lane.committed = point.change
+            if lane.partition not in failed:
+                lane.committed = point.change
+        if failed:
+            self._failed(next(iter(failed.values())))
+            return False
         self._commits.succeed()
         return True
 
@@ -149,6 +155,7 @@ class Committer:
 
     def _failed(self, error: KafkaError) -> None:
         permanent = self.refused = error.code() in _PERMANENT
+        self.expelled = error.code() in _NOT_A_MEMBER
         self._not_before = time.monotonic() + RETRY_SECONDS
         fields = {
             "topic": next((lane.topic for lane, _ in self._round.values()), None),

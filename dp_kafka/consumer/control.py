@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from typing import Any, cast
 
 from dp_kafka.errors import ClosedError
 from dp_kafka.state import State, StateMachine
@@ -126,6 +127,14 @@ class Control:
         """Wait until the first attempt at initialisation has ended, at most `timeout` seconds."""
         with self._condition:
             self._condition.wait_for(lambda: self._init_tried > 0, timeout)
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a call of its own that holds the lock.
+
+        That call goes on only when the handler returns, so the handler must not wait for what needs the lock.
+        """
+        owned: bool = cast(Any, self._condition)._is_owned()
+        return owned
 
     # -- the poll thread ----------------------------------------------------------------------------
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
@@ -17,6 +15,7 @@ from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.batch import BatchHandler, BatchWorker
 from dp_kafka.consumer.channels import ConsumeChannel, ConsumerGroupChannels
+from dp_kafka.consumer.closing import GRACE_SECONDS, CloseThread, Helpers
 from dp_kafka.consumer.control import Control
 from dp_kafka.consumer.forked import KIND, switch_off
 from dp_kafka.consumer.poller import INIT_SECONDS, ClientFactory, Poller, confluent_consumer
@@ -29,7 +28,7 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
-from dp_kafka.logs import log_error, log_event
+from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import AnyHandler, Middleware, wrap
 from dp_kafka.processing.deadletter import DeadLetters
 from dp_kafka.processing.decoding import decoding
@@ -102,13 +101,12 @@ class ConsumerGroup:
             closed=threading.Event(),
             state=self._control.machine,
         )
-        #: Guards the handler's registration and the list of threads.
-        self._lock = threading.Lock()
+        #: Guards the handler's registration and the list of threads. Reentrant, as a signal handler that
+        #: closes may come on top of either.
+        self._lock = threading.RLock()
         self._workers: list[Worker | BatchWorker] = []
         self._middlewares: list[Middleware] = []
         self._error_logger: threading.Thread | None = None
-        self._closer: threading.Thread | None = None
-        self._left = 0
         self._poller = Poller(
             config,
             self._control,
@@ -120,6 +118,9 @@ class ConsumerGroup:
             None if self._telemetry is None else self._telemetry.lag,
         )
         self._vitals = Vitals(self._control, self._poller, self._workers, broker_check or BrokerCheck(config))
+        self._closer = CloseThread(
+            self._fields, self._control, self._poller, self._channels, self._helpers, self._vitals.close
+        )
         # Made last but for the threads: it may refuse its configuration.
         self._dead_letters = (
             None if config.dead_letter is None else self._dead_letter_producer(producer_factory)
@@ -212,17 +213,21 @@ class ConsumerGroup:
 
         Returns:
             How many messages were left in hand; also logged, with the stacks of threads that still run. A
-            further call waits for the first one. From a handler or a hook it returns 0 at once.
+            further call waits for the first one, and its hooks are not run; the earlier deadline counts. From
+            a handler or a hook it returns 0 at once; from a signal handler, too, if the signal came on top of
+            a call that has to go on first.
         """
         if self._forked:
             return 0
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._begin_close(hooks, deadline)
-        if self._in_own_thread() or threading.current_thread() is self._closer:
+        self._closer.begin(hooks, None if timeout is None else time.monotonic() + timeout)
+        current = threading.current_thread()
+        if self._in_own_thread() or current in (self._closer.runner, self._error_logger):
+            return 0
+        if self._control.interrupted() or cast(Any, self._lock)._is_owned():
             return 0
         # The closing thread keeps the deadline itself; the little more lets it tell what it had to leave.
-        self._channels.closed.wait(None if timeout is None else timeout + 0.5)
-        return self._left
+        closed = self._channels.closed.wait(None if timeout is None else timeout + GRACE_SECONDS + 0.2)
+        return self._closer.left if closed else self._poller.in_hand()
 
     def __enter__(self) -> ConsumerGroup:
         return self
@@ -386,8 +391,10 @@ class ConsumerGroup:
         self._poller.has_workers = False
         self._channels.errors.put(error)
         fields = {**self._fields, "worker": worker.name}
-        log_error(logger, "worker thread died, the consumer group closes", error, fields)
-        self._close_soon()
+        try:
+            log_error(logger, "worker thread died, the consumer group closes", error, fields)
+        finally:  # also when a filter of the user's logging raises
+            self._close_soon()
 
     def checker(self, state: CheckState) -> None:
         """Check group, brokers and topic, and update `state`: a check for `dp_kafka.health.HealthCheck`.
@@ -436,83 +443,11 @@ class ConsumerGroup:
         forks.refuse(self, KIND, but=("close",))
 
     def _close_soon(self) -> None:
-        self._begin_close((), None)
+        self._closer.begin((), None)
 
-    def _begin_close(self, hooks: tuple[Callable[[], object], ...], deadline: float | None) -> None:
-        """Start the closing thread if this is the first call; a later one may bring the deadline forward."""
+    def _helpers(self) -> Helpers:
         with self._lock:
-            if deadline is not None:
-                earlier = self._poller.deadline
-                self._poller.deadline = deadline if earlier is None else min(earlier, deadline)
-            if self._closer is not None:
-                return
-            # A thread of its own: the caller may be a handler, which close() waits for, and has a timeout.
-            self._closer = threading.Thread(
-                target=self._close, args=(hooks,), name=f"dp-kafka:close:{self.topic}", daemon=True
-            )
-            self._closer.start()
-
-    def _close(self, hooks: tuple[Callable[[], object], ...]) -> None:
-        """Close everything, in this order, on the closing thread."""
-        poller, control, channels = self._poller, self._control, self._channels
-        # 1. No new message: the poll thread drains its session, and waits for what is in hand.
-        control.close()
-        self._wait(control.drained)
-        # 2. The user's own last work, while commits still reach the broker.
-        for hook in hooks:
-            try:
-                hook()
-            except BaseException as error:  # noqa: BLE001  # the group must close whatever a hook does
-                log_error(logger, "a hook of close() failed", error, self._fields)
-                channels.errors.put(error)
-        # 3. The poll thread commits the rest, leaves the group and closes its client.
-        self._left = poller.in_hand()
-        poller.may_leave.set()
-        # 4. Whoever waits for a message is told that none comes; workers end.
-        channels.upstream.close()
-        for thread in (poller, *self._workers):
-            thread.join(self._remaining())
-        if self._dead_letters is not None:
-            self._dead_letters.close(self._remaining())
-        # 5. Signals and channels, last: whoever reads errors has seen those of the shutdown.
-        running = [thread for thread in (poller, *self._workers) if thread.is_alive()]
-        if running or self._left:
-            self._log_left(running)
-        channels.errors.close()
-        channels.consume.close()
-        channels.closer.set()
-        if self._error_logger is not None:
-            self._error_logger.join(self._remaining())
-        channels.closed.set()
-        # Nobody waits for this: letting a client go may take as long as the resolution of a name.
-        self._vitals.close()
-
-    def _wait(self, event: threading.Event) -> None:
-        """Wait for an event until the deadline, which a later close() may bring forward meanwhile."""
-        while not event.wait(0.1):
-            remaining = self._remaining()
-            if remaining is not None and remaining <= 0:
-                return
-
-    def _remaining(self) -> float | None:
-        deadline = self._poller.deadline
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-    def _log_left(self, running: Sequence[threading.Thread]) -> None:
-        frames = sys._current_frames()
-        stacks = {
-            thread.name: traceback.format_stack(frames[thread.ident])
-            for thread in running
-            if thread.ident in frames
-        }
-        log_event(
-            logger,
-            logging.ERROR,
-            "closed with work left: messages in hand are delivered again to another consumer",
-            {**self._fields, "in_hand": self._left, "threads": list(stacks)},
-        )
-        for name, stack in stacks.items():
-            logger.error("still running: %s\n%s", name, "".join(stack))
+            return Helpers(list(self._workers), self._error_logger, self._dead_letters)
 
 
 def _telemetry(config: ConsumerGroupConfig) -> Telemetry | None:

@@ -144,7 +144,8 @@ class Lane:
         self._chunks: deque[tuple[int, int]] = deque()
         #: Poll thread: whether the partition is paused on the client.
         self.paused = False
-        #: Poll thread: which change of the offsets the broker has acknowledged.
+        #: Poll thread: which change of the offsets the broker has acknowledged. Whoever waits for a durable
+        #: commit reads it once the round is answered.
         self.committed = 0
         #: Poll thread: how many messages finished beyond the position are logged next.
         self.log_beyond = LOG_BEYOND
@@ -518,8 +519,22 @@ class Lane:
         return not dropped
 
     def commit(self, message: Message) -> bool:
-        """`mark`, then ask for a commit."""
-        return self.mark(message) and self.commits.ask()
+        """`mark`, then ask for a commit; with a durable one, False if the broker does not have it."""
+        if not self.mark(message):
+            return False
+        if not self.commits.durable:
+            return self.commits.ask()
+        # The round that answers begins after this: it sends at least this change, or goes without the lane.
+        change = self.offsets.changes
+        if self.commits.ask(self.given_up) and self.committed >= change:
+            return True
+        if self.given_up():
+            self._refuse(message)
+        return False
+
+    def given_up(self) -> bool:
+        """Whether the partition belongs to somebody else; any thread."""
+        return self._phase is LanePhase.DROPPED
 
     def release(self, message: Message) -> None:
         """Let a message go, and offer the lane's next one."""

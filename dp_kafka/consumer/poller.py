@@ -119,6 +119,8 @@ class Poller(threading.Thread):
         self._housekeeping_due = 0.0
         self._fatal: KafkaErrorLike | None = None
         self._session: Session | None = None
+        #: How many messages were in hand when the last session ended, if the group was closing.
+        self._left = 0
         self._committer: Committer | None = None
         # Made here, so that what librdkafka refuses is raised to whoever makes the group.
         self._client: Any = self._make_client()
@@ -131,9 +133,9 @@ class Poller(threading.Thread):
             session.set_batched()
 
     def in_hand(self) -> int:
-        """How many messages workers or users have in hand; any thread."""
+        """How many messages are in the hand of workers or users, or were when a closing group gave up."""
         session = self._session
-        return 0 if session is None else session.in_hand()
+        return self._left if session is None else session.in_hand()
 
     # -- the thread ---------------------------------------------------------------------------------
 
@@ -151,8 +153,10 @@ class Poller(threading.Thread):
         except BaseException as error:  # noqa: BLE001  # reported, and the group closes
             self.pulse.crash = error
             self._report(error)
-            log_error(logger, "poll thread died, the consumer group closes", error, self._fields)
-            self._on_death()
+            try:
+                log_error(logger, "poll thread died, the consumer group closes", error, self._fields)
+            finally:  # also when a filter of the user's logging raises
+                self._on_death()
         finally:
             self._control.drained.set()
             self._close_client()
@@ -307,9 +311,13 @@ class Poller(threading.Thread):
         if lanes:
             self._pause(client, lanes)
         # What users have taken themselves may never come back; a handler ends, and is waited for.
-        patience = None if self.has_workers else time.monotonic() + self._config.message_consume_timeout
+        unanswered = time.monotonic() + self._config.message_consume_timeout
+        patience = None if self.has_workers else unanswered
         while session.in_hand() and not self._is_over(patience):
             now = time.monotonic()
+            if session.commits.durable and now >= unanswered:
+                # Not the handler takes its time, but a broker that does not answer its commit.
+                session.commits.give_up()
             self.pulse.beat(now)
             committer.serve(now)
             if now >= self._housekeeping_due:
@@ -358,12 +366,14 @@ class Poller(threading.Thread):
 
     def _end_session(self, session: Session) -> None:
         session.commits.end()
+        if self._lag is not None:
+            self._lag.keep(())
+        # Counted, and the session put away first: whoever asks for the number must not see it vanish.
+        self._left = session.in_hand() if self._control.closing else 0
+        self._session = self._committer = None
         # Before the client closes: what is still in hand now was waited for long enough, and the revoke
         # that closing brings must not wait for it again.
         session.remove(list(session.lanes.values()))
-        if self._lag is not None:
-            self._lag.keep(())
-        self._session = self._committer = None
         self._close_client()
 
     def _session_failed(self, error: Exception, attempt: int) -> int:
@@ -426,14 +436,23 @@ class Poller(threading.Thread):
             self.pulse.beat(time.monotonic())
             if self._is_over(patience):
                 break
-            if session.commits.durable and session.commits.pending:
-                committer.commit_now(session.lanes.values())
-        if committer.uncommitted(lanes):
-            committer.commit_now(lanes)
+            if session.commits.durable and session.commits.pending and not committer.commit_now():
+                self._pause_commits()
+        # Tried again, as a coordinator that has just moved answers so: what is not committed now is handled
+        # again by whoever gets the partition.
+        while committer.uncommitted(lanes) and not committer.commit_now():
+            if committer.refused or committer.expelled or self._is_over(patience):
+                break
+            self.pulse.beat(time.monotonic())
+            self._pause_commits()
         left = session.in_hand(lanes)
         session.remove(lanes)
         self._log_partitions("partitions revoked", partitions, in_hand=left)
         self._after_removal(session)
+
+    def _pause_commits(self) -> None:
+        """Wait before a synchronous commit is tried again; whoever closes without time does not wait."""
+        self.may_leave.wait(POLL_SECONDS)
 
     def _on_lost(self, _client: Any, partitions: list[TopicPartition]) -> None:
         session = self._session
@@ -443,9 +462,6 @@ class Poller(threading.Thread):
         left = session.in_hand(lanes)
         session.remove(lanes)
         self._upstream.flush()
-        # Whoever waits for a durable commit on one of them would wait for nothing.
-        if session.commits.durable:
-            session.commits.fail()
         self._log_partitions("partitions lost", partitions, level=logging.WARNING, in_hand=left)
         self._after_removal(session)
 

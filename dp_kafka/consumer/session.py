@@ -70,6 +70,7 @@ class Session:
             lane.drop()
             if self.lanes.get(lane.partition) is lane:
                 del self.lanes[lane.partition]
+        self.commits.look_again()
 
     def defer(self, message: Message, seconds: float) -> None:
         """Hand a failed message out again after `seconds`; it is in nobody's hand meanwhile. Its worker."""
@@ -117,7 +118,8 @@ class Session:
 
     def in_hand(self, lanes: Iterable[Lane] | None = None) -> int:
         """How many messages of `lanes` (all of them, if not given) workers or users have in hand."""
-        return sum(lane.in_hand for lane in (self.lanes.values() if lanes is None else lanes))
+        # A copy: whoever closes asks, while the poll thread may be taking lanes out.
+        return sum(lane.in_hand for lane in (list(self.lanes.values()) if lanes is None else lanes))
 
     def wait_idle(self, lanes: list[Lane], timeout: float) -> bool:
         """Wait until nothing of `lanes` is in hand, at most `timeout` seconds; True if so. Poll thread."""

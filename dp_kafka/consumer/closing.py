@@ -1,0 +1,182 @@
+"""CLOSE THREAD of a consumer group: ends everything, in one order, by a deadline, and counts what is left.
+
+Guarantees:
+- `closed` is set at the end whatever goes wrong before;
+- hooks run after the last new message and before the client goes, outside every lock, whatever they raise;
+- with a deadline it ends soon after it, unless a hook does not, and says which threads still run.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dp_kafka.consumer.channels import ConsumerGroupChannels
+from dp_kafka.consumer.control import Control
+from dp_kafka.consumer.poller import Poller
+from dp_kafka.logs import log_error, log_event
+from dp_kafka.producer.producer import Producer
+
+__all__ = ["GRACE_SECONDS", "CloseThread", "Helpers"]
+
+logger = logging.getLogger("dp_kafka.consumer")
+
+#: How long after the deadline threads may take to give up what they hold.
+GRACE_SECONDS = 0.3
+#: The longest wait before it looks again at a deadline that a later close() may have brought forward.
+LOOK_SECONDS = 0.05
+
+
+class Helpers(NamedTuple):
+    """What a consumer group has only if somebody uses it."""
+
+    workers: Sequence[threading.Thread]
+    error_logger: threading.Thread | None
+    dead_letters: Producer | None
+
+
+class CloseThread(threading.Thread):
+    """Closes one consumer group, once."""
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        control: Control,
+        poller: Poller,
+        channels: ConsumerGroupChannels,
+        helpers: Callable[[], Helpers],
+        last: Callable[[], None],
+    ) -> None:
+        """Args: `helpers` gives what there is, and no more comes once the group is closing; `last` is called
+        when all is closed."""
+        super().__init__(name=f"dp-kafka:close:{fields['topic']}", daemon=True)
+        self._fields = dict(fields)
+        self._control = control
+        self._poller = poller
+        self._channels = channels
+        self._helpers = helpers
+        self._last = last
+        #: Guards the poller's deadline and the beginning. Reentrant, as a signal handler that closes may come
+        #: on top of any of it.
+        self._lock = threading.RLock()
+        self._begun = False
+        self._hooks: Sequence[Callable[[], object]] = ()
+        #: The thread that closes: this one, or where none can be started, the caller's.
+        self.runner: threading.Thread | None = None
+        #: How many messages were left in hand.
+        self.left = 0
+
+    def begin(self, hooks: Sequence[Callable[[], object]], deadline: float | None) -> None:
+        """Begin to close, if this is the first call; a later one may bring the deadline forward."""
+        poller = self._poller
+        with self._lock:
+            if deadline is not None:
+                poller.deadline = deadline if poller.deadline is None else min(poller.deadline, deadline)
+            # No call between the look and the change: a signal handler that closes could come in there.
+            first = not self._begun
+            self._begun = True
+        if not first:
+            if hooks:
+                event = "hooks of a further close() are not run: the consumer group is closing already"
+                log_event(logger, logging.WARNING, event, {**self._fields, "hooks": len(hooks)})
+            return
+        self._hooks = hooks
+        # At once: whoever starts after a close is told so, whether or not the thread runs by then.
+        self._control.close()
+        try:
+            # A thread of its own: the caller may be a handler, which close() waits for, and has a timeout.
+            self.start()
+        except RuntimeError:
+            # While the interpreter shuts down no thread can be started. Those that would wait for themselves
+            # cannot close; the state tells that nothing is consumed any more.
+            if threading.current_thread() in (poller, *self._helpers().workers):
+                raise
+            self.run()
+
+    def run(self) -> None:
+        """Close, and tell."""
+        channels = self._channels
+        self.runner = threading.current_thread()
+        try:
+            self._close()
+        except BaseException as error:  # noqa: BLE001  # whoever waits for the end must get it
+            channels.errors.put(error)
+            log_error(logger, "closing the consumer group failed", error, self._fields)
+        finally:
+            self._control.drained.set()
+            self._poller.may_leave.set()
+            channels.upstream.close()
+            channels.errors.close()
+            channels.consume.close()
+            channels.closer.set()
+            channels.closed.set()
+            # Nobody waits for this: letting a client go may take as long as the resolution of a name.
+            self._last()
+
+    def _close(self) -> None:
+        poller, channels = self._poller, self._channels
+        # 1. No new message: the poll thread drains its session, and waits for what is in hand.
+        while not self._control.drained.wait(LOOK_SECONDS) and not self._is_over():
+            pass
+        # 2. The user's own last work, while commits still reach the broker.
+        for hook in self._hooks:
+            try:
+                hook()
+            except BaseException as error:  # noqa: BLE001  # the group must close whatever a hook does
+                log_error(logger, "a hook of close() failed", error, self._fields)
+                channels.errors.put(error)
+        # 3. The poll thread commits the rest, leaves the group and closes its client.
+        self.left = poller.in_hand()
+        poller.may_leave.set()
+        # 4. Whoever waits for a message is told that none comes; workers end.
+        channels.upstream.close()
+        helpers = self._helpers()
+        for thread in (poller, *helpers.workers):
+            self._join(thread)
+        self.left = max(self.left, poller.in_hand())
+        if helpers.dead_letters is not None:
+            remaining = self._remaining()
+            helpers.dead_letters.close(None if remaining is None else max(0.0, remaining))
+        # 5. Signals and channels, last: whoever reads errors has seen those of the shutdown.
+        running = [thread for thread in (poller, *helpers.workers) if thread.is_alive()]
+        if running or self.left:
+            self._log_left(running)
+        channels.errors.close()
+        channels.consume.close()
+        channels.closer.set()
+        if helpers.error_logger is not None:
+            self._join(helpers.error_logger)
+
+    def _join(self, thread: threading.Thread) -> None:
+        """Join a thread until it ends, or until a little after the deadline."""
+        while thread.is_alive() and not self._is_over(GRACE_SECONDS):
+            thread.join(LOOK_SECONDS)
+
+    def _is_over(self, grace: float = 0.0) -> bool:
+        remaining = self._remaining()
+        return remaining is not None and remaining + grace <= 0
+
+    def _remaining(self) -> float | None:
+        deadline = self._poller.deadline
+        return None if deadline is None else deadline - time.monotonic()
+
+    def _log_left(self, running: Sequence[threading.Thread]) -> None:
+        frames = sys._current_frames()
+        stacks = {
+            thread.name: traceback.format_stack(frames[thread.ident])
+            for thread in running
+            if thread.ident in frames
+        }
+        log_event(
+            logger,
+            logging.ERROR,
+            "closed with work left: messages in hand are delivered again to another consumer",
+            {**self._fields, "in_hand": self.left, "threads": list(stacks)},
+        )
+        for name, stack in stacks.items():
+            logger.error("still running: %s\n%s", name, "".join(stack))
