@@ -57,6 +57,8 @@ SHORT_SECONDS = 0.005
 COMMITTED_SECONDS = 5.0
 #: How often it looks for partitions that are held back.
 HOUSEKEEPING_SECONDS = 1.0
+#: How long the end of a session waits for its partitions to be given back, which needs no broker.
+LEAVE_SECONDS = 2.0
 #: How long one attempt at initialisation waits for a broker's answer.
 INIT_SECONDS = 5.0
 
@@ -371,10 +373,32 @@ class Poller(threading.Thread):
         # Counted, and the session put away first: whoever asks for the number must not see it vanish.
         self._left = session.in_hand() if self._control.closing else 0
         self._session = self._committer = None
-        # Before the client closes: what is still in hand now was waited for long enough, and the revoke
-        # that closing brings must not wait for it again.
+        # Before the group is left: what is still in hand now was waited for long enough, and the revoke
+        # that leaving brings must not wait for it again.
         session.remove(list(session.lanes.values()))
+        self._leave_group()
         self._close_client()
+
+    def _leave_group(self) -> None:
+        """Give the partitions back, and serve what librdkafka has to say of that, before the client closes.
+
+        close() does it all by itself. But a rebalance that reaches its end just then is served inside of it,
+        and there librdkafka can wait for its own answer for ever (its issue 4884), while confluent_kafka
+        holds the GIL: the whole process stands still. Members of a group that stop together come to that.
+        Without a subscription no rebalance begins, and what has begun is served here:
+
+            other member leaves -> this one is to join again -> it stops -> its new assignment is in the queue
+        """
+        client = self._client
+        until = time.monotonic() + LEAVE_SECONDS
+        try:
+            client.unsubscribe()
+            client.poll(0)
+            while client.assignment() and time.monotonic() < until:
+                client.poll(SHORT_SECONDS)
+        except Exception as error:  # noqa: BLE001  # reported; the client is closed all the same
+            log_error(logger, "error leaving the group", error, self._fields)
+            self._report(error)
 
     def _session_failed(self, error: Exception, attempt: int) -> int:
         """Report a failed session and wait before the next one; the number of the next attempt."""

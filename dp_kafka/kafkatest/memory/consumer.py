@@ -90,12 +90,19 @@ class MemoryConsumer:
         """The partitions that it fetches from."""
         return [TopicPartition(*partition) for partition in self._position]
 
+    def unsubscribe(self) -> None:
+        """Give the partitions back and leave the group."""
+        self._check_open()
+        self._give_back()
+
     def close(self) -> None:
         """Give the partitions back and leave the group."""
         self._check_open()
-        member = self._member
         self._closed = True
-        if member is not None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._member is not None:
             if self._position:
                 self._tell(Change.REVOKE, list(self._position))
             with self._cluster.changed:
