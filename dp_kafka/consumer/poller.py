@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import methodcaller
 from typing import Any
@@ -118,6 +118,8 @@ class Poller(threading.Thread):
         self.pulse = Pulse()
         self.trouble = Trouble()
         self._all_down = False
+        #: How many rebalance callbacks were served.
+        self._rebalances = 0
         self._housekeeping_due = 0.0
         self._fatal: KafkaErrorLike | None = None
         self._session: Session | None = None
@@ -388,14 +390,24 @@ class Poller(threading.Thread):
         Without a subscription no rebalance begins, and what has begun is served here:
 
             other member leaves -> this one is to join again -> it stops -> its new assignment is in the queue
+
+        A static member (group.instance.id) of the classic protocol stays in its group when it stops, for its
+        restart to cost no rebalance: to unsubscribe would be to leave. There only what has begun is served.
         """
-        client = self._client
+        client, properties = self._client, self._config.librdkafka
+        stays = "group.instance.id" in properties and not _is_kip_848(properties)
         until = time.monotonic() + LEAVE_SECONDS
         try:
-            client.unsubscribe()
-            client.poll(0)
-            while client.assignment() and time.monotonic() < until:
-                client.poll(SHORT_SECONDS)
+            if not stays:
+                client.unsubscribe()
+            while time.monotonic() < until:
+                self.pulse.beat(time.monotonic())
+                served = self._rebalances
+                # Messages lie in the same queue, before and behind a rebalance.
+                if client.poll(0) is None and self._rebalances == served:
+                    if stays or not client.assignment():
+                        return
+                    client.poll(SHORT_SECONDS)
         except Exception as error:  # noqa: BLE001  # reported; the client is closed all the same
             log_error(logger, "error leaving the group", error, self._fields)
             self._report(error)
@@ -416,6 +428,7 @@ class Poller(threading.Thread):
     # -- rebalances: called by librdkafka from within poll() and consume() ------------------------------
 
     def _on_assign(self, client: Any, partitions: list[TopicPartition]) -> None:
+        self._rebalances += 1
         session = self._session
         if session is None:
             return
@@ -448,6 +461,7 @@ class Poller(threading.Thread):
         }
 
     def _on_revoke(self, _client: Any, partitions: list[TopicPartition]) -> None:
+        self._rebalances += 1
         session, committer = self._session, self._committer
         if session is None or committer is None:
             return
@@ -479,6 +493,7 @@ class Poller(threading.Thread):
         self.may_leave.wait(POLL_SECONDS)
 
     def _on_lost(self, _client: Any, partitions: list[TopicPartition]) -> None:
+        self._rebalances += 1
         session = self._session
         if session is None:
             return
@@ -492,8 +507,9 @@ class Poller(threading.Thread):
     def _after_removal(self, session: Session) -> None:
         if self._lag is not None:
             self._lag.keep(session.lanes)
-        incremental = self._config.librdkafka.get("group.protocol") == "consumer" or "cooperative" in str(
-            self._config.librdkafka.get("partition.assignment.strategy", "")
+        properties = self._config.librdkafka
+        incremental = _is_kip_848(properties) or "cooperative" in str(
+            properties.get("partition.assignment.strategy", "")
         )
         if not session.lanes and not incremental:
             self._control.set_unassigned()
@@ -560,6 +576,11 @@ class Poller(threading.Thread):
     ) -> None:
         numbers = sorted(partition.partition for partition in partitions)
         log_event(logger, level, event, {**self._fields, "partitions": numbers, **fields})
+
+
+def _is_kip_848(properties: Mapping[str, Any]) -> bool:
+    """Whether these client properties choose the newer group protocol."""
+    return str(properties.get("group.protocol", "classic")).lower() == "consumer"
 
 
 def _reason(error: BaseException) -> str:

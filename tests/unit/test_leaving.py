@@ -5,6 +5,8 @@ A rebalance callback that is served inside of librdkafka's close can hang there 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from dp_kafka import ConsumerGroup, State
 from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CLASSIC, INCREMENTAL, GroupFactory, TopicFactory
 from tests.waiting import PATIENCE, in_thread
 
@@ -99,3 +102,66 @@ def test_a_group_that_cannot_be_left_is_told_and_the_client_closes_all_the_same(
     assert group.stop_and_wait(PATIENCE)
     assert closed == [True]
     assert group.channels.errors.get(timeout=PATIENCE) is failure
+
+
+@pytest.mark.parametrize(
+    ("protocol", "leaves"), [(CLASSIC, False), (INCREMENTAL, True)], ids=["classic", "incremental"]
+)
+def test_a_static_member_of_the_classic_protocol_stays_in_the_group_when_it_stops(
+    topic: TopicFactory, consumer_group: GroupFactory, protocol: dict[str, Any], leaves: bool
+) -> None:
+    """To unsubscribe would be to leave. With the newer protocol the broker knows that it may come back."""
+    left: list[str] = []
+
+    class TellsOfLeaving(TellsOfRebalances):
+        def unsubscribe(self) -> None:
+            left.append("unsubscribe")
+            self._client.unsubscribe()
+
+    group = consumer_group(
+        topic(),
+        librdkafka={**protocol, "group.instance.id": "one"},
+        client_factory=lambda properties: TellsOfLeaving(properties, []),
+    )
+    group.start()
+    assert group.state_wait(State.CONSUMING, PATIENCE)
+    assert group.stop_and_wait(PATIENCE)
+    assert bool(left) == leaves
+
+
+CLOSE_TOGETHER = """
+import logging, random, sys, threading
+from dp_kafka import ConsumerGroup, ConsumerGroupConfig, State
+logging.disable(logging.CRITICAL)
+chance = random.Random(1)
+properties = {"group.protocol": "consumer", "fetch.wait.max.ms": 10}
+
+def live(group_name, pause):
+    config = ConsumerGroupConfig([sys.argv[1]], "together", group_name, librdkafka=properties)
+    group = ConsumerGroup(config)
+    group.start()
+    group.state_wait(State.CONSUMING, 10)
+    threading.Event().wait(pause)
+    group.close()
+
+for number in range(10):
+    members = [threading.Thread(target=live, args=(str(number), chance.random() / 10)) for _ in range(4)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join()
+print("ended")
+"""
+
+
+def test_members_that_close_at_the_same_time_do_not_hang_the_process(cluster: EmbeddedCluster) -> None:
+    """In a process of its own: where it hangs, no thread of it runs any more, nor does a test's timeout."""
+    cluster.create_topic("together", partitions=4)
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSE_TOGETHER, cluster.broker_addrs[0]],
+        timeout=3 * PATIENCE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "ended\n", done.stderr
