@@ -18,8 +18,9 @@ from dp_kafka.admin.offsets import GroupOffsets, ends_of, starts_of
 from dp_kafka.admin.topics import list_topics
 from dp_kafka.errors import ConfigError, KafkaClientError, RedriveError, UnknownTopicError
 from dp_kafka.logs import log_event
+from dp_kafka.reading import GroupReader
 from dp_kafka.redrive.config import RedriveConfig, RedriveProgress, RedriveResult
-from dp_kafka.redrive.letters import Letter, LetterReader
+from dp_kafka.redrive.letters import Letter, letter_of
 from dp_kafka.redrive.sender import Sender
 
 __all__ = ["redrive"]
@@ -78,7 +79,7 @@ class _Redrive:
         partitions = self._look()
         with Sender(self._config, partitions) as sender:
             if self._left():
-                with LetterReader(self._config.member(), self._stop, self._ends) as reader:
+                with GroupReader(self._config.member(), self._stop, self._ends) as reader:
                     self._read(reader, sender)
         result = self._result()
         fields = {
@@ -111,7 +112,7 @@ class _Redrive:
             self._total = min(self._total, self._config.limit)
         return there
 
-    def _read(self, reader: LetterReader, sender: Sender) -> None:
+    def _read(self, reader: GroupReader, sender: Sender) -> None:
         if not reader.join(time.monotonic() + self._config.timeout):
             if self._stop.is_set():
                 return
@@ -120,7 +121,8 @@ class _Redrive:
             most = min(_BATCH, self._total - self._done) if self._config.limit is not None else _BATCH
             if most <= 0:
                 return
-            letters = reader.take(most, time.monotonic() + self._config.timeout)
+            records = reader.take(most, time.monotonic() + self._config.timeout)
+            letters = [letter_of(record) for record in records]
             if not letters:
                 if reader.finished or self._stop.is_set():
                     return
@@ -128,7 +130,7 @@ class _Redrive:
             self._send(letters, reader, sender)
             self._progress(RedriveProgress(self._done, self._total))
 
-    def _send(self, letters: list[Letter], reader: LetterReader, sender: Sender) -> None:
+    def _send(self, letters: list[Letter], reader: GroupReader, sender: Sender) -> None:
         """Send a batch, and commit each partition up to the first letter that did not go back."""
         failures: dict[int, str] = {}
         going: list[Letter] = []
@@ -160,7 +162,7 @@ class _Redrive:
             number, why = next(iter(stopped.items()))
             raise self._error(f"partition {number}, {why}")
 
-    def _commit(self, offsets: dict[int, int], reader: LetterReader) -> None:
+    def _commit(self, offsets: dict[int, int], reader: GroupReader) -> None:
         if not offsets:
             return
         try:
