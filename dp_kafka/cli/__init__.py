@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 _COMMANDS = "dp_kafka.cli.commands"
 #: What that module imports beside the library.
-_EXTRA = ("click", "rich")
+_EXTRA = ("click", "rich", "yaml")
 _INSTALL = "pip install 'dp-kafka[cli]'"
 
 

@@ -29,6 +29,8 @@ _M = TypeVar("_M", bound="Member")
 
 #: Seconds of one poll: how soon a stop is noticed.
 _POLL = 0.1
+#: Seconds that a commit may take which was under way, or began, when it was stopped.
+_AFTER_STOP = 5.0
 #: How librdkafka's debug log tells of the other members, all of whom the leader alone hears of. A refusal,
 #: which a second try follows, names no leader.
 _JOINED = re.compile(r"JoinGroup response: .*LeaderId \S+?( \(me\))?, my MemberId .* count (\d+)")
@@ -89,8 +91,11 @@ class Member:
 
     def poll(self, until: float) -> bool:
         """Stay a member for a moment; False when time is up or it was stopped."""
+        return not self._stop.is_set() and self._poll(until)
+
+    def _poll(self, until: float) -> bool:
         left = until - time.monotonic()
-        if left <= 0 or self._stop.is_set():
+        if left <= 0:
             return False
         message = self._client.poll(min(_POLL, left))
         if message is not None:
@@ -99,15 +104,19 @@ class Member:
         return True
 
     def commit(self, offsets: Mapping[int, int], until: float) -> None:
-        """Commit offsets of partitions of the topic, and wait for the answer.
+        """Commit offsets of partitions of the topic, and wait for the answer; a stop shortens the wait.
 
         Raises:
             KafkaClientError: it was refused, or not answered.
         """
         self._answered.clear()
         self._client.commit(offsets=self._partitions(offsets), asynchronous=True)
+        stopped = False
         while not self._answered:
-            if not self.poll(until):
+            if self._stop.is_set() and not stopped:
+                # What was consumed is to be committed all the same, if the broker answers as it should.
+                stopped, until = True, min(until, time.monotonic() + _AFTER_STOP)
+            if not self._poll(until):
                 raise KafkaClientError(
                     "_TIMED_OUT: a commit was not answered in time",
                     code=KafkaError._TIMED_OUT,

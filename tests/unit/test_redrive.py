@@ -163,6 +163,27 @@ def test_stop_ends_it_after_the_batch_in_hand_with_its_progress(
     assert [int(each.value() or b"") for each in received(cluster, name, 1_300)] == list(range(1_300))
 
 
+def test_a_stop_while_a_batch_is_sent_does_not_lose_its_progress(
+    config: RedriveConfig, dead: str, topic: TopicFactory, send: SendFunction, committed: CommittedFunction
+) -> None:
+    """The signal comes when it likes: here just before the commit."""
+    name = topic()
+    send(dead, *map(str, range(700)), headers=letter_of(name))
+    stop = threading.Event()
+
+    class Stopping(GroupReader):
+        def commit(self, *args: Any) -> None:
+            stop.set()
+            super().commit(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["dp_kafka.redrive.redrive"], "GroupReader", Stopping)
+        result = redrive(config, stop=stop)
+    assert 0 < result.count < 700
+    assert committed(config.group_name, dead) == result.count
+    assert redrive(config).count == 700 - result.count
+
+
 @pytest.mark.parametrize("when", [1, 2, 3])
 def test_an_interruption_loses_nothing(
     cluster: EmbeddedCluster,
