@@ -95,9 +95,11 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _failure(error: BaseException) -> tuple[str, int]:
     """What is said of an error, and the exit code."""
-    if isinstance(error, (KeyboardInterrupt, Terminated)):
-        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
-        return ("interrupted" if number == signal.SIGINT else "terminated"), 128 + number
+    if isinstance(error, Terminated):
+        return "terminated", 128 + signal.SIGTERM
+    # click makes an Abort of Ctrl-C, as of a question that was answered with no.
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
     if isinstance(error, click.Abort):
         return "aborted", NO
     if isinstance(error, ConfigError):

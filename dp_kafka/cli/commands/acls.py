@@ -24,8 +24,8 @@ def acls() -> None:
 @acls.command(
     "apply",
     epilog=options.examples(
-        "dp-kafka acls apply manifests/*.yml --domain example.org --dry-run",
-        "dp-kafka acls apply manifests/dp-import-api.yml --json | jq '.[] | select(.error)'",
+        "dp-kafka acls apply apps/*.yml --domain example.org --dry-run",
+        "dp-kafka acls apply apps/importer.yml --json | jq '.[].error'",
     ),
 )
 @click.argument(

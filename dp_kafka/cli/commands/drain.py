@@ -6,7 +6,7 @@ import sys
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from dp_kafka.cli.commands import options, showing
@@ -18,7 +18,7 @@ __all__ = ["bars", "drain"]
 @click.command(
     epilog=options.examples(
         "dp-kafka drain --group importer content-published",
-        "dp-kafka drain --group importer --yes --json topic-1 topic-2 | jq '.[].count'",
+        "dp-kafka drain -g importer --yes --json topic-1 topic-2 | jq .[].count",
     )
 )
 @click.argument("topics", nargs=-1, required=True, metavar="TOPIC…")
@@ -53,24 +53,17 @@ def drain(
     )
     inputs = [DrainTopicInput(topic, name) for topic in topics]
     if not yes and sys.stdin.isatty():
-        what = ", ".join(topics)
+        what = topics[0] if len(topics) == 1 else f"{len(topics)} topics"
         click.confirm(f"Commit everything in {what} as consumed by group {name}?", abort=True, err=True)
     notes = showing.notes()
     with bars(notes) as progress:
-        tasks: dict[str, TaskID] = {
-            topic: progress.add_task(topic, total=None) for topic in topics if notes.is_terminal
-        }
+        tasks: dict[str, TaskID] = {topic: progress.add_task(topic, total=None, count="") for topic in topics}
 
         def show(now: DrainProgress) -> None:
-            if now.topic in tasks:
-                progress.update(tasks[now.topic], total=now.total, completed=now.done)
+            count = f"{now.done:,} of {now.total:,}"
+            progress.update(tasks[now.topic], total=now.total, completed=now.done, count=count)
 
         results = drain_topics(config, *inputs, progress=show)
-        for result in results:
-            if result.topic in tasks and result.ok:
-                # Of an empty topic, too, the bar is full.
-                total = max(1, result.count)
-                progress.update(tasks[result.topic], total=total, completed=total)
     if as_json:
         showing.write_json([_document(result) for result in results])
     else:
@@ -79,12 +72,13 @@ def drain(
 
 
 def bars(console: Console) -> Progress:
-    """Bars that fit into 80 columns: a name, the bar, how many of how many, the time."""
+    """Bars that fit into 80 columns: a name, the bar, the task's field `count`, the time."""
     name = Column(no_wrap=True, overflow="ellipsis", max_width=28)
+    count = Column(no_wrap=True, justify="right", min_width=12)
     return Progress(
         TextColumn("{task.description}", table_column=name, markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[count]}", table_column=count, markup=False),
         TimeElapsedColumn(),
         console=console,
         transient=True,
@@ -95,9 +89,9 @@ def bars(console: Console) -> Progress:
 def _show(results: list[DrainResult]) -> None:
     out = showing.console()
     numbers = ("DRAINED", "FROM", "TO", "SECONDS")
-    shown = showing.table("TOPIC", "GROUP", *numbers, numbers=numbers)
+    shown = showing.Rows("TOPIC", "GROUP", *numbers, numbers=numbers)
     for result in results:
-        shown.add_row(
+        shown.add(
             result.topic,
             result.group_name,
             f"{result.count:,}",

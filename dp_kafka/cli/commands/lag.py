@@ -74,7 +74,8 @@ def lag(
     if max_lag is not None and total > max_lag:
         showing.notes().print(f"group {name} is behind by {total:,}, more than {max_lag:,}")
         return 1
-    return 0
+    # To watch has no other end than Ctrl-C.
+    return 0 if asked.code == 130 else asked.code
 
 
 class Reading:
@@ -190,14 +191,14 @@ def view(reading: Reading, out: Console) -> RenderableType:
 
 def _table(reading: Reading, rows: Sequence[PartitionLag], *, rates: bool) -> RenderableType:
     numbers = ("PART", "COMMITTED", "END", "LAG", *(("IN/S", "OUT/S") if rates else ()))
-    shown = showing.table("TOPIC", *numbers, numbers=numbers)
+    shown = showing.Rows("TOPIC", *numbers, numbers=numbers)
     for each in rows:
         moves = _rates(reading.rates([each])) if rates else ()
         number = str(each.partition)
-        shown.add_row(each.topic, number, _committed(each), f"{each.end:,}", _lag(each.lag), *moves)
+        shown.add(each.topic, number, _committed(each), f"{each.end:,}", _lag(each.lag), *moves)
     end = f"{sum(each.end for each in reading.rows):,}"
     moves = _rates(reading.rates(reading.rows)) if rates else ()
-    shown.add_row("total", "", "", end, f"{reading.lag:,}", *moves, style="bold")
+    shown.add("total", "", "", end, f"{reading.lag:,}", *moves, style="bold")
     return shown
 
 

@@ -18,8 +18,8 @@ __all__ = ["redrive"]
 
 @click.command(
     epilog=options.examples(
-        "dp-kafka redrive content-published-dead-letters",
-        "dp-kafka redrive --limit 10 --json content-published-dead-letters | jq .by_topic",
+        "dp-kafka redrive audit-dead-letters",
+        "dp-kafka redrive audit-dead-letters --limit 10 --json | jq .by_topic",
     )
 )
 @click.argument("topic")
@@ -58,10 +58,11 @@ def redrive(
     notes = showing.notes()
     error: RedriveError | None = None
     with ending() as asked, bars(notes) as progress:
-        task: TaskID = progress.add_task(topic, total=None)
+        task: TaskID = progress.add_task(topic, total=None, count="")
 
         def show(now: RedriveProgress) -> None:
-            progress.update(task, total=now.total, completed=now.done)
+            count = f"{now.done:,} of {now.total:,}"
+            progress.update(task, total=now.total, completed=now.done, count=count)
 
         try:
             result: RedriveResult = run_redrive(config, progress=show, stop=asked.asked)
@@ -80,9 +81,9 @@ def redrive(
 
 def _show(result: RedriveResult) -> None:
     out = showing.console()
-    shown = showing.table("BACK TO", "LETTERS", numbers=("LETTERS",))
+    shown = showing.Rows("BACK TO", "LETTERS", numbers=("LETTERS",))
     for topic, count in sorted(result.by_topic.items()):
-        shown.add_row(topic, f"{count:,}")
+        shown.add(topic, f"{count:,}")
     if result.by_topic:
         out.print(shown)
     text = f"{showing.counted(result.count, 'dead letter')} sent back in {result.seconds:.1f} s"

@@ -47,10 +47,10 @@ def list_(internal: bool, timeout: float, as_json: bool, brokers: str | None) ->
         )
         return
     numbers = ("PARTITIONS", "REPLICAS", "OUT OF SYNC")
-    shown = showing.table("TOPIC", *numbers, numbers=numbers)
+    shown = showing.Rows("TOPIC", *numbers, numbers=numbers)
     for each in found:
         lagging = sum(partition.under_replicated for partition in each.partitions)
-        shown.add_row(
+        shown.add(
             each.name,
             f"{len(each.partitions):,}",
             f"{each.replication_factor}",
@@ -99,10 +99,10 @@ def describe(topic: str, timeout: float, as_json: bool, brokers: str | None) -> 
         return
     out = showing.console()
     columns = ("START", "END", "MESSAGES", "LEADER")
-    shown = showing.table("PARTITION", *columns, "REPLICAS", "IN SYNC", numbers=("PARTITION", *columns))
+    shown = showing.Rows("PARTITION", *columns, "REPLICAS", "IN SYNC", numbers=("PARTITION", *columns))
     for each in info.partitions:
         start, end = starts[topic, each.partition], ends[topic, each.partition]
-        shown.add_row(
+        shown.add(
             str(each.partition), f"{start:,}", f"{end:,}", f"{end - start:,}", _leader(each), *_ids(each)
         )
     out.print(shown)
@@ -123,8 +123,8 @@ def _ids(partition: PartitionInfo) -> tuple[str, Text]:
 @topics.command(
     "create",
     epilog=options.examples(
-        "dp-kafka topics create content-published --partitions 12 --replicas 3",
-        "dp-kafka topics create audit --set retention.ms=604800000 --set cleanup.policy=delete",
+        "dp-kafka topics create audit --partitions 12 --replicas 3",
+        "dp-kafka topics create audit --set retention.ms=604800000",
     ),
 )
 @click.argument("topic")
