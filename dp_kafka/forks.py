@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from dp_kafka.errors import ForkedError
+from dp_kafka.logs import log_error
 
 __all__ = ["forked_error", "keep", "refuse", "track"]
 
@@ -74,8 +75,8 @@ def _after_fork_in_child() -> None:
     for owner, after_fork in list(_live.items()):
         try:
             after_fork(owner)
-        except Exception:
-            logger.exception("a client of the parent process could not be switched off in the child")
+        except Exception as error:  # noqa: BLE001  # the others have to be switched off all the same
+            log_error(logger, "a client of the parent process could not be switched off in the child", error)
     # Done with: a child of this child finds them as they are now.
     _live.clear()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dp_kafka.errors import stack_trace, unwrap_log_data
 
-__all__ = ["error_text", "log_error", "log_event"]
+__all__ = ["error_text", "log_error", "log_event", "log_still_running", "thread_stack"]
 
 
 def log_event(
@@ -18,17 +21,27 @@ def log_event(
     fields: Mapping[str, Any],
     *,
     exc_info: BaseException | None = None,
+    stack: traceback.StackSummary | None = None,
 ) -> None:
-    """Log `event` with its fields as `key=value`; the mapping itself is the record's `dp_kafka` attribute."""
+    """Log `event` with its fields as `key=value`; the mapping itself is the record's `dp_kafka` attribute.
+
+    `stack` is that of another thread: it follows in the text, and is the field `stack_trace`.
+    """
     if not logger.isEnabledFor(level):
         return
     text = _fields(fields)
+    more: dict[str, Any] = {}
+    if stack is not None:
+        text += "\n" + "".join(stack.format())
+        more["stack_trace"] = [
+            {"file": call.filename, "function": call.name, "line": call.lineno} for call in stack
+        ]
     logger.log(
         level,
         "%s %s" if text else "%s%s",
         event,
         text,
-        extra={"dp_kafka": {"event": event, **fields}},
+        extra={"dp_kafka": {"event": event, **fields, **more}},
         exc_info=exc_info,
         stacklevel=2,
     )
@@ -55,6 +68,22 @@ def log_error(
         exc_info=error,
         stacklevel=2,
     )
+
+
+def log_still_running(
+    logger: logging.Logger, threads: Iterable[threading.Thread], fields: Mapping[str, Any]
+) -> None:
+    """Log at ERROR what each of these threads, which should have ended, is doing."""
+    for thread in threads:
+        stack = thread_stack(thread.ident)
+        if stack is not None:
+            log_event(logger, logging.ERROR, "still running", {**fields, "thread": thread.name}, stack=stack)
+
+
+def thread_stack(ident: int | None) -> traceback.StackSummary | None:
+    """Where the thread of this `ident` is; None if it has ended."""
+    frame = sys._current_frames().get(ident or 0)
+    return None if frame is None else traceback.extract_stack(frame)
 
 
 def error_text(error: BaseException) -> str:

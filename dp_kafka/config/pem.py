@@ -15,8 +15,9 @@ import tempfile
 from pathlib import Path
 
 from dp_kafka.errors import CACertsError, ConfigError
+from dp_kafka.logs import log_event
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("dp_kafka.config")
 
 _BEGIN = "-----BEGIN "
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -98,7 +99,8 @@ def check_pair(cert: str, key: str) -> None:
         reason = _openssl_verdict(cert, key)
     except OSError as failure:
         # A read-only file system, say. librdkafka checks the pair again when a client is made.
-        _log.warning("client certificate and key were not compared: no temporary file (%s)", failure.strerror)
+        event = "client certificate and key were not compared: there is no temporary file"
+        log_event(logger, logging.WARNING, event, {"error": failure.strerror})
         return
     if reason in _MISMATCH:
         raise ConfigError("client_key does not belong to client_cert", field="client_key")

@@ -9,17 +9,15 @@ Guarantees:
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dp_kafka.consumer.channels import ConsumerGroupChannels
 from dp_kafka.consumer.control import Control
 from dp_kafka.consumer.poller import Poller
-from dp_kafka.logs import log_error, log_event
+from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.producer import Producer
 
 __all__ = ["GRACE_SECONDS", "CloseThread", "Helpers"]
@@ -166,17 +164,10 @@ class CloseThread(threading.Thread):
         return None if deadline is None else deadline - time.monotonic()
 
     def _log_left(self, running: Sequence[threading.Thread]) -> None:
-        frames = sys._current_frames()
-        stacks = {
-            thread.name: traceback.format_stack(frames[thread.ident])
-            for thread in running
-            if thread.ident in frames
-        }
         log_event(
             logger,
             logging.ERROR,
             "closed with work left: messages in hand are delivered again to another consumer",
-            {**self._fields, "in_hand": self.left, "threads": list(stacks)},
+            {**self._fields, "in_hand": self.left, "threads": [thread.name for thread in running]},
         )
-        for name, stack in stacks.items():
-            logger.error("still running: %s\n%s", name, "".join(stack))
+        log_still_running(logger, running, self._fields)

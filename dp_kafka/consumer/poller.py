@@ -37,7 +37,7 @@ from dp_kafka.consumer.session import Session
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.watchdog import Watchdog, Worked, report_slow
 from dp_kafka.errors import ConfigError, KafkaClientError, NotInitialisedError
-from dp_kafka.logs import log_error, log_event
+from dp_kafka.logs import error_text, log_error, log_event
 from dp_kafka.pulse import Pulse, Trouble
 from dp_kafka.retry import get_retry_time
 
@@ -182,7 +182,9 @@ class Poller(threading.Thread):
                 if attempt == 1 or not isinstance(error, NotInitialisedError):
                     self._report(error)
                 fields = {**self._fields, "attempt": attempt, "retry_in_seconds": round(pause, 3)}
-                log_event(logger, logging.WARNING, f"no broker answered: {error}", fields)
+                log_event(
+                    logger, logging.WARNING, "no broker answered", {**fields, "error": error_text(error)}
+                )
                 self._control.set_init_failed(error)
                 attempt += 1
                 self.pulse.rest()
@@ -567,9 +569,8 @@ class Poller(threading.Thread):
         self.trouble.note(translated)
         self._report(translated)
         level = logging.ERROR if translated.permanent else logging.WARNING
-        log_event(
-            logger, level, str(translated), {**self._fields, "code": error.code(), "name": error.name()}
-        )
+        fields = {"error": str(translated), "code": error.code(), "name": error.name()}
+        log_event(logger, level, "kafka client error", {**self._fields, **fields})
 
     def _log_partitions(
         self, event: str, partitions: list[TopicPartition], level: int = logging.INFO, **fields: Any

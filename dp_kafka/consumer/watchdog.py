@@ -8,13 +8,12 @@ watch, and the seconds are counted from the first look at which its message was 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
-import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from dp_kafka.consumer.message import Message
+from dp_kafka.logs import log_event, thread_stack
 
 __all__ = ["WATCH_SECONDS", "Slow", "Watchdog", "Worked", "report_slow"]
 
@@ -106,10 +105,9 @@ class Watchdog:
 
 def report_slow(slow: Slow, fields: Mapping[str, Any]) -> None:
     """Log a slow handler with the stack of its thread; of its message only where it is from."""
-    frame = sys._current_frames().get(slow.worker.ident or 0)
-    if frame is None or slow.worker.current is not slow.message:
+    stack = thread_stack(slow.worker.ident)
+    if stack is None or slow.worker.current is not slow.message:
         return
-    stack = traceback.extract_stack(frame)
     seen = {
         **fields,
         "partition": slow.message.partition,
@@ -117,17 +115,4 @@ def report_slow(slow: Slow, fields: Mapping[str, Any]) -> None:
         "worker": slow.worker.name,
         "seconds": round(slow.seconds, 1),
     }
-    logger.warning(
-        "handler is slow %s\n%s",
-        " ".join(f"{key}={value!r}" for key, value in seen.items()),
-        "".join(stack.format()),
-        extra={
-            "dp_kafka": {
-                "event": "handler is slow",
-                **seen,
-                "stack_trace": [
-                    {"file": call.filename, "function": call.name, "line": call.lineno} for call in stack
-                ],
-            }
-        },
-    )
+    log_event(logger, logging.WARNING, "handler is slow", seen, stack=stack)

@@ -6,10 +6,8 @@ import datetime
 import logging
 import os
 import random
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -23,7 +21,7 @@ from dp_kafka.health.status import Status, worst
 from dp_kafka.health.subscription import Subscriber, Subscriptions, SubscriptionThread
 from dp_kafka.health.version import VersionInfo
 from dp_kafka.health.wsgi import StartResponse, answer
-from dp_kafka.logs import log_event
+from dp_kafka.logs import log_event, thread_stack
 
 __all__ = ["HealthCheck"]
 
@@ -190,9 +188,13 @@ class HealthCheck:
             thread.join(max(0.0, until - time.monotonic()))
         running = [thread for thread in threads if thread.is_alive()]
         for thread in running:
-            frame = sys._current_frames().get(thread.ident or 0)
-            stack = "".join(traceback.format_stack(frame)) if frame else ""
-            logger.error("stopped while a health check still runs: %s\n%s", thread.name, stack)
+            log_event(
+                logger,
+                logging.ERROR,
+                "stopped while a health check still runs",
+                {"thread": thread.name},
+                stack=thread_stack(thread.ident),
+            )
         return not running
 
     def __enter__(self) -> HealthCheck:
@@ -301,7 +303,7 @@ class HealthCheck:
         try:
             return self.to_dict()
         except ForkedError as error:
-            log_event(logger, logging.ERROR, str(error), {})
+            log_event(logger, logging.ERROR, "health check used in a forked child", {"error": str(error)})
             return {"status": Status.CRITICAL.value, "error": str(error)}
 
     def __repr__(self) -> str:

@@ -9,15 +9,13 @@ Guarantees:
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
 from dp_kafka.health.checks import BrokerCheck
-from dp_kafka.logs import log_error, log_event
+from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.channels import ProducerChannels
 from dp_kafka.producer.delivery import DeliveryThread
 from dp_kafka.producer.output import OutputThread
@@ -155,13 +153,17 @@ class CloseThread(threading.Thread):
             return
         fields = {**self._fields, "threads": [thread.name for thread in running]}
         if not self._delivery.initialised.is_set():
-            event = "closed while an attempt at initialisation is under way: its thread ends with it"
-            log_event(logger, logging.WARNING, event, fields)
+            log_event(
+                logger,
+                logging.WARNING,
+                "closed while an attempt at initialisation is under way: its thread ends with it",
+                fields,
+            )
             return
-        event = "closed while threads still run: a delivery callback or a log handler holds them"
-        log_event(logger, logging.ERROR, event, fields)
-        frames = sys._current_frames()
-        for thread in running:
-            if thread.ident in frames:
-                stack = "".join(traceback.format_stack(frames[thread.ident]))
-                logger.error("still running: %s\n%s", thread.name, stack)
+        log_event(
+            logger,
+            logging.ERROR,
+            "closed while threads still run: a delivery callback or a log handler holds them",
+            fields,
+        )
+        log_still_running(logger, running, self._fields)

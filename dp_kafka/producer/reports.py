@@ -151,7 +151,8 @@ class Reports:
         self._told[text] = now
         self._report(translated)
         level = logging.ERROR if translated.permanent else logging.WARNING
-        log_event(logger, level, str(translated), {**self._fields, **translated.log_data})
+        fields = {"error": str(translated), **translated.log_data}
+        log_event(logger, level, "kafka client error", {**self._fields, **fields})
 
     @property
     def unlogged(self) -> int:
@@ -160,10 +161,9 @@ class Reports:
 
     def log_rest(self, *, now: bool = False) -> None:
         """Tell of failures that were held back, when it is time, or `now`."""
-        for log, event in (
-            (self._undelivered_log, "more messages not delivered"),
-            (self._callback_log, "more delivery callbacks failed"),
-        ):
-            count = log.rest(now=now)
-            if count:
-                log_event(logger, logging.ERROR, event, {**self._fields, "count": count})
+        self._log_rest(self._undelivered_log.rest(now=now), "more messages not delivered")
+        self._log_rest(self._callback_log.rest(now=now), "more delivery callbacks failed")
+
+    def _log_rest(self, count: int, event: str) -> None:
+        if count:
+            log_event(logger, logging.ERROR, event, {**self._fields, "count": count})

@@ -195,7 +195,8 @@ def test_a24_the_time_limit_of_close_is_kept_by_a_consumer_group(
     opened.set()
     assert 0.25 < took < PATIENCE / 2
     assert group.channels.closed.wait(PATIENCE)
-    assert f"still running: dp-kafka:worker-1:{name}" in logged.text
+    assert f"still running topic={name!r}" in logged.text
+    assert f"thread='dp-kafka:worker-1:{name}'" in logged.text
 
 
 def test_a24_the_time_limit_of_close_is_kept_by_a_producer(own_cluster: EmbeddedCluster) -> None:
