@@ -90,7 +90,7 @@ class TopicDrain:
         info = topic_info(self._admin, topic, timeout=self._left())
         known = self._group()
         if known is not None and known.members and not self._config.live_members:
-            raise self._refusal(f"{len(known.members)} live members: {_shown(known)}")
+            raise self._refusal(_counted(known))
         numbers = [partition.partition for partition in info.partitions]
         with GroupOffsets(self._config.broker_addrs, group, self._config.admin()) as offsets:
             self._look(numbers, offsets)
@@ -211,9 +211,11 @@ class TopicDrain:
         )
 
 
-def _shown(group: GroupInfo) -> str:
+def _counted(group: GroupInfo) -> str:
+    count = len(group.members)
     shown = [f"{member.client_id} at {member.host}" for member in group.members]
-    return ", ".join(shown[:3]) + (" …" if len(shown) > 3 else "")
+    names = ", ".join(shown[:3]) + (" …" if count > 3 else "")
+    return f"{count} live member{'' if count == 1 else 's'}: {names}"
 
 
 def _by_number(offsets: Mapping[tuple[str, int], int]) -> dict[int, int]:

@@ -19,7 +19,7 @@ from dp_kafka import KafkaSettings
 from .pages import ROOT, Block
 
 #: Commands of the system, of which a page may show any.
-_OTHERS = {"cd", "docker", "echo", "git", "kill", "printf", "seq", "source"}
+_OTHERS = {"cd", "docker", "echo", "git", "jq", "kill", "printf", "seq", "source"}
 _SEPARATORS = {"|", "||", "&&", ";", "&"}
 
 
@@ -111,12 +111,13 @@ def _exist(paths: list[str]) -> None:
 
 def _dp_kafka(words: list[str]) -> None:
     """The command's own help: it parses what stands before, and shows the options that there are."""
+    depth = 2 if words[0] in ("acls", "topics") else 1
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-        dp_kafka.cli.main([*words[:1], "--help"])
+        dp_kafka.cli.main([*words[:depth], "--help"])
     text = out.getvalue()
     assert "usage" in text.lower(), f"there is no command dp-kafka {' '.join(words)}"
-    for word in words[1:]:
+    for word in words[depth:]:
         option = word.partition("=")[0]
         assert not option.startswith("--") or option in text, f"dp-kafka {words[0]} has no option {option}"
 

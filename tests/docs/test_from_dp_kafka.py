@@ -49,11 +49,9 @@ OTHERWISE, MEANINGLESS, DEFECTIVE = (
 
 #: Those that are still to come: whoever brings one takes it out.
 PENDING_BEHAVIOURS = {
-    *(f"17.{number}" for number in range(1, 6)),
-    "18.5",
     *(f"20.{number}" for number in range(1, 14)),
 }
-PENDING_DEFECTS = {*range(67, 73), *range(81, 85)}
+PENDING_DEFECTS = {*range(81, 85)}
 
 _IN_NAME = re.compile(r"(?:^test|(?<=\d)_and)_(\d\d?)_(\d\d?)(?=_)")
 _IN_DOCSTRING = re.compile(r"[Cc]ontract ((?:\d+\.\d+(?:, | and )?)+)")

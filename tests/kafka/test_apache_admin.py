@@ -88,6 +88,7 @@ def delivery(kafka: ApacheKafka, topic: str, pair: KeyPair) -> str:
 def test_applied_acls_are_on_the_cluster_once_and_take_effect(
     secured_kafka: ApacheKafka, super_admin: Admin, guarded: str
 ) -> None:
+    """Contract 18.5: each binding has a result; applying again changes nothing."""
     web = secured_kafka.certificates.issue(f"importer.web.{DOMAIN}")
     assert delivery(secured_kafka, guarded, web) == "TOPIC_AUTHORIZATION_FAILED"
 

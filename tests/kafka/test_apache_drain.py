@@ -90,7 +90,7 @@ def test_a_group_with_live_members_is_refused_by_name(
     group = live(protocol).config.group_name
     (result,) = drain_topics(drain_config(apache_kafka), DrainTopicInput(filled, group))
     assert isinstance(result.error, DrainError)
-    assert "has 1 live members: dp-kafka at 127.0.0.1" in str(result.error)
+    assert "has 1 live member: dp-kafka at 127.0.0.1" in str(result.error)
     assert result.count == 0
     assert committed(apache_kafka, group, filled) == [None] * 4
 
