@@ -47,12 +47,6 @@ OTHERWISE, MEANINGLESS, DEFECTIVE = (
     "Defects of the original",
 )
 
-#: Those that are still to come: whoever brings one takes it out.
-PENDING_BEHAVIOURS = {
-    *(f"20.{number}" for number in range(1, 14)),
-}
-PENDING_DEFECTS = {*range(81, 85)}
-
 _IN_NAME = re.compile(r"(?:^test|(?<=\d)_and)_(\d\d?)_(\d\d?)(?=_)")
 _IN_DOCSTRING = re.compile(r"[Cc]ontract ((?:\d+\.\d+(?:, | and )?)+)")
 _DEFECT_IN_NAME = re.compile(r"(?:^test|_and)_a(\d+)(?=_)")
@@ -95,13 +89,13 @@ def all_behaviours() -> list[str]:
 
 
 def test_every_numbered_behaviour_has_a_test_or_a_line_that_says_why_not() -> None:
-    found = behaviours_in_tests() | set(rows(MEANINGLESS)) | PENDING_BEHAVIOURS
+    found = behaviours_in_tests() | set(rows(MEANINGLESS))
     assert [number for number in all_behaviours() if number not in found] == []
 
 
 def test_every_defect_of_the_original_has_a_test_or_a_line_that_says_why_it_cannot_be_here() -> None:
     reasons = {int(number[1:]) for number, cells in rows(DEFECTIVE).items() if "`test_a" not in cells[-1]}
-    found = defects_in_tests() | reasons | PENDING_DEFECTS
+    found = defects_in_tests() | reasons
     assert [f"A{number}" for number in range(1, DEFECTS + 1) if number not in found] == []
 
 
@@ -121,7 +115,7 @@ def test_the_page_has_a_row_for_every_defect_and_names_its_test() -> None:
         assert here
         for mentioned in re.findall(r"`(test_a\d+_)…`", here):
             assert mentioned == f"test_a{int(number[1:]):02d}_"
-            assert int(number[1:]) in defects_in_tests() | PENDING_DEFECTS
+            assert int(number[1:]) in defects_in_tests()
 
 
 def test_a_line_that_says_why_not_says_also_what_stands_instead() -> None:
