@@ -29,6 +29,8 @@ _M = TypeVar("_M", bound="Member")
 
 #: Seconds of one poll: how soon a stop is noticed.
 _POLL = 0.1
+#: Seconds in which its partitions are given back, which needs no broker.
+_LEAVE = 2.0
 #: Seconds that a commit may take which was under way, or began, when it was stopped.
 _AFTER_STOP = 5.0
 #: How librdkafka's debug log tells of the other members, all of whom the leader alone hears of. A refusal,
@@ -129,7 +131,15 @@ class Member:
 
     def leave(self) -> None:
         """Leave the group."""
-        self._client.close()
+        until = time.monotonic() + _LEAVE
+        try:
+            # A rebalance that ended within close() could hang there: `_leave_group` of the poller tells how.
+            self._client.unsubscribe()
+            self._client.poll(0)
+            while self._client.assignment() and time.monotonic() < until:
+                self._client.poll(_POLL / 10)
+        finally:
+            self._client.close()
 
     def _partitions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, number, offset) for number, offset in offsets.items()]
