@@ -375,7 +375,9 @@ class Poller(threading.Thread):
         if self._lag is not None:
             self._lag.keep(())
         # Counted, and the session put away first: whoever asks for the number must not see it vanish.
-        self._left = session.in_hand() if self._control.closing else 0
+        # close() sets its deadline before it says that the group closes.
+        closing = self._control.closing or self.deadline is not None
+        self._left = session.in_hand() if closing else 0
         self._session = self._committer = None
         # Before the group is left: what is still in hand now was waited for long enough, and the revoke
         # that leaving brings must not wait for it again.
