@@ -10,6 +10,7 @@ import time
 from types import FrameType
 
 from dp_kafka import ConsumerGroup, KafkaSettings, State
+from dp_kafka.shutdown import graceful
 
 logger = logging.getLogger("example")
 
@@ -81,14 +82,12 @@ def work(settings: KafkaSettings) -> None:
 def shut_down(consumer: ConsumerGroup, timeout: float) -> int:
     """Finish and commit what is in hand, within `timeout` seconds; 0, or 1 if something had to be left."""
     logger.info("shutting down: at most %g s for the messages in hand", timeout)
-    deadline = time.monotonic() + timeout
-    finished = consumer.stop_and_wait(timeout)
-    left = consumer.close(timeout=max(0.0, deadline - time.monotonic()))
-    if finished and not left:
-        logger.info("shut down: everything was finished and committed")
-        return 0
-    logger.error("shut down too early: GRACEFUL_SHUTDOWN_TIMEOUT has passed, %d left unfinished", left)
-    return 1
+    left = graceful(consumer, timeout=timeout)
+    if left:
+        logger.error("shut down too early: GRACEFUL_SHUTDOWN_TIMEOUT has passed, and left: %s", left)
+        return 1
+    logger.info("shut down: everything was finished and committed")
+    return 0
 
 
 class StartStop:

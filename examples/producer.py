@@ -29,6 +29,7 @@ from dp_kafka import (
     Producer,
     QueueFullError,
 )
+from dp_kafka.shutdown import graceful
 
 logger = logging.getLogger("example")
 
@@ -145,13 +146,13 @@ def main() -> int:
             producer = Producer(settings.producer_config())
             with shown(settings, tally) if embedded else contextlib.nullcontext():
                 send_all(producer, settings, tally, shutdown)
-                left = producer.close(timeout=settings.graceful_shutdown_timeout)
+                left = graceful(producer, timeout=settings.graceful_shutdown_timeout)
     except ConfigError as error:
         logger.error("the configuration is wrong: %s", error)
         return 1
     print(f"delivered {tally.done} messages to {settings.produced_topic}")
     if tally.failed or left:
-        logger.error("%d could not be sent, %d were left undelivered", tally.failed, left)
+        logger.error("%d could not be sent; left: %s", tally.failed, left)
         return 1
     return 0
 
