@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from dp_kafka import forks
 from dp_kafka.errors import ForkedError, HealthCheckError
 from dp_kafka.health.check import Check, CheckFunction, CheckThread
 from dp_kafka.health.grace import Limits, Reading
@@ -83,6 +84,19 @@ class HealthCheck:
         self._pid: int | None = None
         self._started_at = clock()
         self._start_time = now()
+        forks.track(self, HealthCheck._after_fork)
+
+    def _after_fork(self) -> None:
+        """Let go of the parent's threads, in a forked child, and of every lock that one of them may hold."""
+        self._lock = threading.Lock()
+        self._subscriptions.after_fork()
+        for check in self._checks:
+            check.state.after_fork()
+        self._threads, self._updates = [], None
+        stopped = self._stopping.is_set()
+        self._stopping = threading.Event()
+        if stopped:
+            self._stopping.set()
 
     # -- setting up ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dp_kafka.errors import ForkedError
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
 
@@ -39,7 +40,14 @@ class Liveness:
 
     def problems(self) -> list[str]:
         """What is stuck or dead, one sentence each; empty when all is alive."""
-        return [problem for client in self._clients for problem in client.stuck_or_dead(self._stuck_after)]
+        found = []
+        for client in self._clients:
+            try:
+                found += client.stuck_or_dead(self._stuck_after)
+            except ForkedError as error:
+                # Of the parent process: its threads are not there.
+                found.append(str(error))
+        return found
 
     def __call__(self, state: CheckState) -> None:
         """Update `state`: OK "alive", or CRITICAL with what is stuck or dead."""

@@ -70,6 +70,10 @@ class CheckState:
         #: Called after each update, outside the lock; whoever runs the check sets it.
         self.on_update: Callable[[], object] | None = None
 
+    def after_fork(self) -> None:
+        """In a forked child: whoever held the lock does not exist here."""
+        self._lock = threading.Lock()
+
     @property
     def name(self) -> str:
         """The name of the check."""

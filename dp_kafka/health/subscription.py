@@ -45,6 +45,10 @@ class Subscriptions:
         self._lock = threading.Lock()
         self._subscriptions: list[_Subscription] = []
 
+    def after_fork(self) -> None:
+        """In a forked child: whoever held the lock does not exist here."""
+        self._lock = threading.Lock()
+
     def add(self, subscriber: Subscriber, checks: Sequence[Check]) -> None:
         """Subscribe to `checks` in addition; without any, to all that there are and will be."""
         with self._lock:

@@ -297,6 +297,58 @@ def test_a_producer_that_never_was_initialised_is_refused_in_the_child(
     assert lines[0] == "ForkedError ForkedError 0"
 
 
+def test_a_health_check_of_the_parent_says_so_in_the_child_and_hangs_nowhere(
+    cluster: EmbeddedCluster, topic: TopicFactory
+) -> None:
+    """Forked again and again while its threads update, subscribe and tell: some lock is held sometimes."""
+    lines = run(
+        """
+        from dp_kafka.health import HealthCheck, Status
+        from dp_kafka.shutdown import graceful
+        producer = Producer(ProducerConfig(addrs, topic))
+        group = ConsumerGroup(ConsumerGroupConfig(addrs, topic, "health-" + topic))
+
+        class Subscriber:
+            def on_health_update(self, status): ...
+
+        turns = iter([Status.OK, Status.WARNING] * 1_000_000)
+        health = HealthCheck(interval=0.0001)
+        check = health.add_check("turns", lambda state: state.update(next(turns), ""))
+        health.add_liveness(producer, group)
+        subscriber = Subscriber()
+        health.subscribe(subscriber, check)
+        health.start()
+
+        def ask(app):
+            answer = []
+            body = b"".join(app({"REQUEST_METHOD": "GET"}, lambda status, headers: answer.append(status)))
+            return answer[0][:3], b"fork" in body
+
+        def child():
+            found = (raised(health.to_dict), raised(health.start), ask(health), ask(health.liveness))
+            assert found == ("ForkedError", "ForkedError", ("500", True), ("500", True)), found
+            assert not health.is_alive
+            assert raised(health.subscribe, Subscriber()) == "nothing"
+            assert raised(health.unsubscribe, subscriber) == "nothing"
+            assert raised(check.state.update, "OK", "") == "nothing"
+            assert raised(health.add_check, "more", print) == "nothing"
+            assert not graceful(health, group, producer, timeout=5)
+            own = HealthCheck()
+            own.add_check("own", producer.checker)
+            own.start()
+            assert own.stop()
+
+        for _ in range(10):
+            forked(child)
+        print("parent", ask(health.liveness), not graceful(health, group, producer, timeout=10))
+        """,
+        cluster,
+        topic(),
+    )
+    assert lines.count("child ended with 0") == 10
+    assert lines[-1] == "parent ('200', False) True"
+
+
 def test_a_child_of_a_child_is_no_different(cluster: EmbeddedCluster, topic: TopicFactory) -> None:
     lines = run(
         """
