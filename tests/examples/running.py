@@ -1,4 +1,4 @@
-"""Runs an example as its own process, and waits for what it prints."""
+"""Runs an example, or a server with one, as its own process, and waits for what it prints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TypeVar
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: Seconds for something that is sure to come, on a busy machine too.
 PATIENCE = 20.0
+
+_Self = TypeVar("_Self", bound="Running")
 
 
 class _Reader(threading.Thread):
@@ -47,19 +49,20 @@ class _Reader(threading.Thread):
         raise AssertionError(f"it ended without {pattern!r}: {self.lines}")
 
 
-class Example:
-    """An example that runs until the end of the `with` block, or until it ends by itself.
+class Running:
+    """A Python that runs until the end of the `with` block, or until it ends by itself.
 
     Its environment is ours without the variables that examples read, and with those that are given.
     """
 
-    def __init__(self, name: str, *arguments: str, **variables: str) -> None:
+    def __init__(self, *arguments: str, folder: Path | None = None, **variables: str) -> None:
         ours = {key: value for key, value in os.environ.items() if not key.startswith("KAFKA_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-u", str(EXAMPLES / name), *arguments],
+            [sys.executable, "-u", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd=folder,
             env={**ours, **variables},
         )
         assert self._process.stdin is not None
@@ -110,7 +113,7 @@ class Example:
         if and_close:
             self.stdin.close()
 
-    def __enter__(self) -> Example:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(
@@ -123,3 +126,10 @@ class Example:
             with contextlib.suppress(BrokenPipeError):  # it ended without reading all of its stdin
                 assert stream is not None
                 stream.close()
+
+
+class Example(Running):
+    """One of the scripts in examples/, in which warnings are errors."""
+
+    def __init__(self, name: str, *arguments: str, **variables: str) -> None:
+        super().__init__("-W", "error", str(EXAMPLES / name), *arguments, **variables)
