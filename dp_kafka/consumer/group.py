@@ -25,6 +25,7 @@ from dp_kafka.consumer.workers import Handler, Worker
 from dp_kafka.consumer.workerthread import WorkerThread
 from dp_kafka.errors import ClosedError, ConfigError, HandlerRegistrationError
 from dp_kafka.health.checks import BrokerCheck
+from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
@@ -107,17 +108,18 @@ class ConsumerGroup:
         self._workers: list[Worker | BatchWorker] = []
         self._middlewares: list[Middleware] = []
         self._error_logger: threading.Thread | None = None
+        brokers = broker_check or BrokerCheck(config)
         self._poller = Poller(
             config,
             self._control,
             self._channels.upstream,
             client_factory,
-            self._channels.errors.put,
+            Explainer(self._channels.errors.put, brokers, config.topic),
             self._close_soon,
             codec,
             None if self._telemetry is None else self._telemetry.lag,
         )
-        self._vitals = Vitals(self._control, self._poller, self._workers, broker_check or BrokerCheck(config))
+        self._vitals = Vitals(self._control, self._poller, self._workers, brokers)
         self._closer = CloseThread(
             self._fields, self._control, self._poller, self._channels, self._helpers, self._vitals.close
         )

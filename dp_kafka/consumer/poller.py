@@ -62,6 +62,9 @@ LEAVE_SECONDS = 2.0
 #: How long one attempt at initialisation waits for a broker's answer.
 INIT_SECONDS = 5.0
 
+#: What librdkafka tells once, and not again while it is so.
+TOLD_ONCE = frozenset({"GROUP_AUTHORIZATION_FAILED", "TOPIC_AUTHORIZATION_FAILED"})
+
 #: Makes a client of librdkafka properties, callbacks among them; the test kit has its own.
 ClientFactory = Callable[[dict[str, Any]], Any]
 
@@ -154,6 +157,9 @@ class Poller(threading.Thread):
                     attempt = 1
                 except Exception as error:  # noqa: BLE001  # reported, and the session begun again
                     attempt = self._session_failed(error, attempt)
+                if not self._control.running:
+                    # With the session goes what stood in its way: only a new one can tell if it still does.
+                    self.trouble.clear()
         except BaseException as error:  # noqa: BLE001  # reported, and the group closes
             self.pulse.crash = error
             self._report(error)
@@ -166,9 +172,6 @@ class Poller(threading.Thread):
             self._close_client()
 
     def _wait_running(self) -> bool:
-        if not self._control.running:
-            # With the session goes what stood in its way: only a new one can tell whether it still does.
-            self.trouble.clear()
         self.pulse.rest()
         return self._control.wait_running()
 
@@ -190,7 +193,7 @@ class Poller(threading.Thread):
                 self.pulse.rest()
                 self._control.wait_init_retry(pause)
             else:
-                self.trouble.clear()
+                self.trouble.connected()
                 self._control.set_initialised()
                 return
 
@@ -215,7 +218,7 @@ class Poller(threading.Thread):
                     raise KafkaClientError.from_kafka_error(error.args[0]) from error
             else:
                 return
-            client.poll(0)
+            self._poll_events(client)
             if self._all_down or time.monotonic() >= until:
                 raise NotInitialisedError(
                     f"failed to create a new consumer group: no broker of {list(self._config.broker_addrs)} "
@@ -295,12 +298,20 @@ class Poller(threading.Thread):
         for slow in self.watchdog.look(now, self.workers):
             report_slow(slow, self._fields)
 
+    def _poll_events(self, client: Any) -> None:
+        """Serve the callbacks where no message can come; an error can, and may never be told again."""
+        raw = client.poll(0)
+        if raw is not None and (error := raw.error()) is not None:
+            self._on_error(error)
+
     def _hand_out(self, session: Session, raws: list[RawMessage]) -> None:
         # Loops in C: this runs for every message, and beside the handlers.
         if any(map(_ERROR, raws)):
             for error in filter(None, map(_ERROR, raws)):
                 self._on_error(error)
             raws = [raw for raw in raws if raw.error() is None]
+        if raws:
+            self.trouble.consumed()
         for partition, row in groupby(raws, _PARTITION):
             lane = session.lanes.get(partition)
             if lane is not None:
@@ -329,7 +340,7 @@ class Poller(threading.Thread):
             if now >= self._housekeeping_due:
                 self._look_at_workers(now)
             session.wait_idle(list(session.lanes.values()), 2 * SHORT_SECONDS)
-            client.poll(0)
+            self._poll_events(client)
         left = session.in_hand()
         if left:
             log_event(
@@ -340,7 +351,7 @@ class Poller(threading.Thread):
             while not self.may_leave.wait(2 * SHORT_SECONDS) and not self._is_over(None):
                 self.pulse.beat(time.monotonic())
                 committer.serve(time.monotonic())
-                client.poll(0)
+                self._poll_events(client)
         self._commit_rest(client, session, committer)
 
     def _commit_rest(self, client: Any, session: Session, committer: Committer) -> None:
@@ -568,7 +579,7 @@ class Poller(threading.Thread):
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
         translated = KafkaClientError.from_kafka_error(error)
-        self.trouble.note(translated)
+        self.trouble.note(translated, lasting=error.name() in TOLD_ONCE)
         self._report(translated)
         level = logging.ERROR if translated.permanent else logging.WARNING
         fields = {"error": str(translated), "code": error.code(), "name": error.name()}

@@ -44,6 +44,7 @@ class Vitals:
             initialised=initialised,
             broken=self._broken(POLL_STUCK_SECONDS),
             trouble=self._poller.trouble.text(of_connections=not initialised),
+            ask_brokers=not initialised and self._poller.trouble.is_of_a_connection,
         )
 
     def stuck_or_dead(self, stuck_after: float) -> list[str]:

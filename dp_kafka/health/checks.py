@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from dp_kafka import forks
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
@@ -104,6 +104,11 @@ class BrokerCheck:
             return Finding(address, True, False)
         return Finding(address, True, found.has_topic, found.cause)
 
+    def causes(self) -> list[str]:
+        """What is wrong with certificates at the brokers, each once; blocks at most `timeout` seconds."""
+        answers = self._prober.ask(self._addresses, time.monotonic() + self._timeout)
+        return list(dict.fromkeys(answer.problem for _, answer in answers if answer.to_put_right))
+
     def _log_changes(self, problems: dict[str, str]) -> None:
         """Log why an address is not reachable, once, as the message has no room for it."""
         with self._lock:
@@ -122,12 +127,13 @@ class BrokerCheck:
         self._lookup.close()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ClientView:
     """What a client tells its check about itself.
 
     `kind`: "producer" or "consumer-group". `broken`: what of its threads is dead or stuck, a few words each.
-    `trouble`: an error that stands in the way of its work and that somebody has to put right.
+    `trouble`: an error that stands in the way of its work and that somebody has to put right; `ask_brokers`:
+    it is of a connection, and probing the brokers may say more of it.
     """
 
     kind: str
@@ -135,6 +141,7 @@ class ClientView:
     initialised: bool
     broken: Sequence[str] = ()
     trouble: str = ""
+    ask_brokers: bool = False
 
 
 def check_client(state: CheckState, look: Callable[[], ClientView], brokers: BrokerCheck) -> None:
@@ -146,6 +153,8 @@ def check_client(state: CheckState, look: Callable[[], ClientView], brokers: Bro
     """
     require_state(state)
     view = look()
+    if view.ask_brokers and (causes := brokers.causes()):
+        view = dataclasses.replace(view, trouble="; ".join([*causes, view.trouble]))
     status, message = _of_client(view) or _of_brokers(look, brokers)
     try:
         state.update(status, message)

@@ -36,6 +36,8 @@ _MOST_BYTES = 1 << 20
 
 _HUNG_UP = "hung up after the TLS handshake: does the broker want a client certificate, or another one?"
 
+_ALERT = ": the broker refuses the client's certificate, or that it has none"
+
 #: Seconds after its deadline when a probe that still runs must hang in the resolution of its name.
 _GRACE = 1.0
 
@@ -80,7 +82,9 @@ class BrokerProbe:
         except (OSError, ValueError) as error:
             # A handshake that is cut off is a broker that goes down; any other TLS error stays as it is.
             if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-                return Answer(f"{address}: TLS failed: {error.reason or 'unknown'}", to_put_right=True)
+                reason = error.reason or "unknown"
+                whose = _ALERT if "ALERT" in reason and "CERTIFICATE" in reason else ""
+                return Answer(f"{address}: TLS failed: {reason}{whose}", to_put_right=True)
             return Answer(_reason(error))
 
     def _meet(self, address: str, until: float) -> Answer:

@@ -9,6 +9,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -53,6 +54,16 @@ def confluent_producer(properties: dict[str, Any]) -> Producer:
         first = error.args[0] if error.args else error
         reason = first.str() if isinstance(first, KafkaError) else str(first)
         raise ConfigError(f"librdkafka refused the configuration: {reason}") from error
+
+
+def _fatal(raised: BaseException) -> KafkaClientError | None:
+    """The fatal error of librdkafka that `raised` stands for: poll() raises it, and calls back with none."""
+    first = raised.args[0] if isinstance(raised, KafkaException) and raised.args else None
+    if not isinstance(first, KafkaError) or not first.fatal():
+        return None
+    error = KafkaClientError.from_kafka_error(first)
+    error.__cause__ = raised
+    return error
 
 
 class DeliveryThread(threading.Thread):
@@ -219,10 +230,15 @@ class DeliveryThread(threading.Thread):
             self.pulse.rest()
             self._give_up()
             self.let_go()
-        except BaseException as error:  # noqa: BLE001  # reported, and the producer closes
+        except BaseException as raised:  # noqa: BLE001  # reported, and the producer closes
+            error = _fatal(raised) or raised
             self.pulse.crash = error
             self._report(error)
             log_error(logger, "delivery thread died, the producer closes", error, self._fields)
+            if error is not raised:
+                # Nothing can be delivered any more: what was accepted gets its reports, as from a close.
+                with contextlib.suppress(KafkaException):
+                    self._give_up()
             self._on_death()
         finally:
             self.reports.log_rest(now=True)

@@ -16,6 +16,7 @@ from dp_kafka.config import ProducerConfig
 from dp_kafka.errors import ConfigError, MarshalError
 from dp_kafka.headers import Headers, HeaderValue
 from dp_kafka.health.checks import BrokerCheck
+from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.logs import log_error
@@ -88,7 +89,9 @@ class Producer:
         self._closing = False
         self._forked = False
         errors = ErrorsChannel(ERRORS_KEPT)
-        self._delivery = DeliveryThread(config, client_factory, errors.put, self._close_soon)
+        brokers = broker_check or BrokerCheck(config)
+        report = Explainer(errors.put, brokers, config.topic)
+        self._delivery = DeliveryThread(config, client_factory, report, self._close_soon)
         output = OutputChannel(OUTPUT_KEPT, self._start_output)
         self._sender = Sender(config, self._delivery)
         self._send: Callable[..., None] = self._sender.send
@@ -106,7 +109,6 @@ class Producer:
             closer=Signal(self._close_soon),
             closed=threading.Event(),
         )
-        brokers = broker_check or BrokerCheck(config)
         self._vitals = Vitals(self._delivery, self._helpers, lambda: self._closing, brokers)
         self._closer = CloseThread(
             self._topic, self._channels, self._delivery, self._sender, self._helpers, brokers

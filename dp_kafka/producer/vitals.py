@@ -38,12 +38,14 @@ class Vitals:
 
     def _view(self) -> ClientView:
         initialised = self._delivery.initialised.is_set()
+        trouble = self._delivery.reports.trouble
         return ClientView(
             "producer",
             closed=self._closing(),
             initialised=initialised,
             broken=self.stuck_or_dead(DELIVERY_STUCK_SECONDS),
-            trouble=self._delivery.reports.trouble.text(of_connections=not initialised),
+            trouble=trouble.text(of_connections=not initialised),
+            ask_brokers=not initialised and trouble.is_of_a_connection,
         )
 
     def stuck_or_dead(self, stuck_after: float) -> list[str]:
