@@ -120,9 +120,11 @@ def graceful(*clients: Client | None, timeout: float = 10.0) -> Left:
         sum(each.undelivered for each in ends),
         tuple(name for each in ends for name in each.unfinished),
     )
-    event = "shut down with something left" if left else "shut down, everything was finished"
-    fields = {"left": str(left), "timeout_seconds": timeout} if left else {}
-    log_event(logger, logging.ERROR if left else logging.INFO, event, fields)
+    if left:
+        fields = {"left": str(left), "timeout_seconds": timeout}
+        log_event(logger, logging.ERROR, "shut down with something left", fields)
+    else:
+        log_event(logger, logging.INFO, "shut down, everything was finished", {})
     return left
 
 

@@ -69,4 +69,5 @@ class Explainer:
             )
             found.__cause__ = error
             self._report(found)
-            log_event(logger, logging.ERROR, str(found), {"topic": self._topic})
+            fields = {"topic": self._topic, "problem": cause}
+            log_event(logger, logging.ERROR, "a broker can't be talked to with these certificates", fields)

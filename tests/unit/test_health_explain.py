@@ -16,7 +16,7 @@ from dp_kafka.health.probe import Answer
 from dp_kafka.pulse import is_about_tls
 from tests.certificates import make_pair
 from tests.tls_listener import Listener
-from tests.waiting import PATIENCE, Logged
+from tests.waiting import PATIENCE, Logged, fields
 
 UNVERIFIED = KafkaClientError("_SSL: certificate verify failed", code=-181, name="_SSL")
 
@@ -57,7 +57,9 @@ def test_each_cause_comes_once_after_the_error_itself_and_is_logged(logged: Logg
     assert isinstance(explained, KafkaClientError)
     assert str(explained) == "_SSL: a:1: certificate has expired"
     assert (explained.name, explained.code, explained.__cause__) == ("_SSL", -181, UNVERIFIED)
-    assert logged.wait("_SSL: a:1: certificate has expired").levelno == logging.ERROR
+    record = logged.wait("a broker can't be talked to with these certificates")
+    assert record.levelno == logging.ERROR
+    assert fields(record)["problem"] == "a:1: certificate has expired"
     assert errors.empty()
 
 
