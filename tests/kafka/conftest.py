@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+
+from dp_kafka.admin import list_topics, new_admin
 
 from .apache import ApacheKafka, ExternalKafka, artifacts
 
@@ -42,6 +44,12 @@ def need_brokers() -> None:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
+
+
+def known_everywhere(broker_addrs: Sequence[str], topic: str) -> bool:
+    """Whether every broker knows a topic: after its creation they hear of it one after the other."""
+    admins = [new_admin([address]) for address in broker_addrs]
+    return all(topic in [each.name for each in list_topics(admin)] for admin in admins)
 
 
 @pytest.fixture(scope="session")

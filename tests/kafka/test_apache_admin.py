@@ -37,7 +37,7 @@ from tests.waiting import PATIENCE, Collected
 
 from .apache import ApacheKafka, ExternalKafka
 from .apache.certs import KeyPair
-from .conftest import TopicFactory
+from .conftest import TopicFactory, known_everywhere
 
 DOMAIN = "example.org"
 
@@ -208,6 +208,7 @@ def test_a_topic_is_created_once_with_its_settings(apache_kafka: ApacheKafka | E
     assert create_topic(admin, name, partitions=3, settings=settings, validate_only=True)
     assert create_topic(admin, name, partitions=3, settings=settings)
     assert not create_topic(admin, name, partitions=5)
+    assert until(lambda: known_everywhere(apache_kafka.broker_addrs, name))
     assert len(topic_info(admin, name).partitions) == 3
     found = {each.name: each for each in topic_settings(admin, name)}
     assert (found["retention.ms"].value, found["retention.ms"].default) == ("3600000", False)

@@ -11,9 +11,10 @@ import pytest
 
 import dp_kafka.cli
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, State
+from tests.faults.service import until
 
 from .apache import ApacheKafka, ExternalKafka
-from .conftest import TopicFactory
+from .conftest import TopicFactory, known_everywhere
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -49,7 +50,9 @@ def secured(secured_kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
 
 
-def test_a_topic_is_created_described_and_not_created_twice(plain: None, run: Run) -> None:
+def test_a_topic_is_created_described_and_not_created_twice(
+    plain: None, run: Run, apache_kafka: ApacheKafka | ExternalKafka
+) -> None:
     name = f"cli-{uuid.uuid4().hex[:8]}"
     create = ("topics", "create", name, "--partitions", "3", "--set", "retention.ms=3600000")
     code, out, _ = run(*create, "--dry-run")
@@ -57,6 +60,7 @@ def test_a_topic_is_created_described_and_not_created_twice(plain: None, run: Ru
     assert run("topics", "describe", name)[0] == 1, "a dry run creates nothing"
     code, out, _ = run(*create)
     assert (code, out) == (0, f"topic {name} created with 3 partitions\n")
+    assert until(lambda: known_everywhere(apache_kafka.broker_addrs, name))
     code, out, _ = run(*create)
     assert (code, out) == (0, f"topic {name} is there already, with 3 partitions\n")
     code, out, _ = run("topics", "create", name, "--partitions", "4", "--json")
