@@ -19,6 +19,12 @@ from tests.kafka.conftest import apache_kafka  # noqa: F401  # the session's clu
 
 #: Seconds for a scenario that may have to start Apache Kafka first.
 _APACHE_TIMEOUT = 180
+#: The kinds that are brokers, for what asks them for more than messages:
+#: `@pytest.mark.parametrize("kafka", BROKERS, indirect=True)`.
+BROKERS = [
+    "embedded",
+    pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.timeout(_APACHE_TIMEOUT)]),
+]
 
 
 @dataclass
@@ -92,13 +98,7 @@ def embedded_kafka() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
-@pytest.fixture(
-    params=[
-        "fakes",
-        "embedded",
-        pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.timeout(_APACHE_TIMEOUT)]),
-    ]
-)
+@pytest.fixture(params=["fakes", *BROKERS])
 def kafka(request: pytest.FixtureRequest) -> Kafka:
     """Each scenario runs once on each kind of Kafka."""
     if request.param == "fakes":
