@@ -222,15 +222,15 @@ class Lane:
                 kept.append(raw)
         return kept
 
-    def commit_point(self) -> CommitPoint | None:
-        """What there is to commit now; None when nothing is finished.
+    def commit_point(self, known: int = 0) -> CommitPoint | None:
+        """What there is to commit now; None when nothing is finished since the change that is `known`.
 
         Metadata names what is finished beyond the position, so that it is not handled again.
         """
         with self._lock:
             self._count_run_locked()
             offsets = self.offsets
-            if not offsets.changes:
+            if offsets.changes == known:
                 return None
             blocking = offsets.blocking
             if offsets.finished and blocking is not None:
