@@ -9,11 +9,19 @@ TESTABLE := $(VENV)/.installed-for-development
 PLOTTABLE := $(VENV)/.installed-for-benchmarks
 # The clients that the benchmarks compare with want other versions of what this library needs.
 PEERS := .venv-peers
+# As setup.cfg has it.
+OLDEST_CLIENT := 2.6.0
+OLDEST := .venv-oldest
+KIT_TESTS := tests/scenarios/test_failures.py tests/scenarios/test_send_to_handler.py \
+  tests/scenarios/test_test_kit.py tests/unit/test_embedded_cluster.py tests/unit/test_pytest_plugin.py \
+  tests/contract/test_20_kafkatest.py tests/regressions/test_a80_to_a84_kafkatest.py
+# Tests wait more than they work: processes that run them at a time.
+WORKERS ?= 4
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-kafka chaos kafka-up kafka-down bench bench-kafka lint format docs build check clean
+.PHONY: help run test test-oldest test-kafka chaos kafka-up kafka-down bench bench-kafka lint format docs build check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +30,10 @@ run: $(RUNNABLE) ## run the demo, on a broker inside the process
 	@$(PY) -m dp_kafka demo
 
 test: $(TESTABLE) ## run every test that needs no Apache Kafka
-	$(PY) -m pytest -m "not kafka"
+	$(PY) -m pytest -m "not kafka" --numprocesses $(WORKERS) --dist worksteal
+
+test-oldest: $(OLDEST)/.installed ## run scenarios and test kit with the oldest confluent-kafka that will do
+	$(OLDEST)/bin/python -m pytest -m "not kafka" --numprocesses $(WORKERS) --dist worksteal $(KIT_TESTS)
 
 test-kafka: $(TESTABLE) ## run those on Apache Kafka (needs Java 17 and Maven)
 	$(PY) -m pytest -m kafka
@@ -63,7 +74,7 @@ check: ## run exactly what CI runs
 
 clean: ## remove .venv and everything else that was made here
 	@if [ -e .kafka/apache-kafka.json ]; then $(PY) -m tests.kafka.apache down; fi
-	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka .chaos
+	rm -rf $(VENV) $(PEERS) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka .chaos
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -96,4 +107,11 @@ $(PEERS)/.installed: $(VENV)/.made setup.cfg setup.py
 	@echo "Installing the clients to compare with in $(PEERS); this is needed once ..." >&2
 	@$(PY) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[fast,peers]'
+	@touch $@
+
+$(OLDEST)/.installed: $(VENV)/.made setup.cfg setup.py
+	@echo "Installing dp_kafka with confluent-kafka $(OLDEST_CLIENT) in $(OLDEST); this is needed once ..." >&2
+	@$(PY) -m venv --clear $(OLDEST)
+	@$(OLDEST)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[test]' \
+	  'confluent-kafka==$(OLDEST_CLIENT)'
 	@touch $@

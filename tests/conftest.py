@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 import confluent_kafka
@@ -77,6 +77,16 @@ class CommittedFunction(Protocol):
     """The offset that a group has committed on the broker for a partition; None if it has none."""
 
     def __call__(self, group: str, topic: str, partition: int = 0) -> int | None: ...
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With pytest-xdist reports travel as UTF-8, which a log that some tests provoke can't be."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from dp_kafka.kafkatest._librdkafka import EmbeddedClusterError
 
 __all__ = ["check_int", "check_partition", "check_topic", "encode", "milliseconds"]
 
+INT16_MAX = 2**15 - 1
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 MAX_PARTITIONS = 10_000  # the mock allocates them all at once, also for the topics that it makes by itself

@@ -51,6 +51,7 @@ _REQUIRED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "rd_kafka_mock_broker_push_request_error_rtts": (c_int, (c_void_p, c_int32, c_int16, c_size_t)),
     "rd_kafka_mock_broker_error_stack_cnt": (c_int, (c_void_p, c_int32, c_int16, POINTER(c_size_t))),
     "rd_kafka_mock_clear_request_errors": (None, (c_void_p, c_int16)),
+    "rd_kafka_mock_set_apiversion": (c_int, (c_void_p, c_int16, c_int16, c_int16)),
     "rd_kafka_mock_partition_set_leader": (c_int, (c_void_p, c_char_p, c_int32, c_int32)),
     "rd_kafka_mock_partition_set_follower": (c_int, (c_void_p, c_char_p, c_int32, c_int32)),
     "rd_kafka_mock_coordinator_set": (c_int, (c_void_p, c_char_p, c_char_p, c_int32)),

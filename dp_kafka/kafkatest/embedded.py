@@ -29,6 +29,7 @@ from types import TracebackType
 from typing import Literal, NamedTuple
 
 from dp_kafka.kafkatest._arguments import (
+    INT16_MAX,
     INT64_MAX,
     MAX_PARTITIONS,
     check_int,
@@ -191,6 +192,16 @@ class EmbeddedCluster:
     def set_controller(self, broker: int) -> None:
         """Say in metadata that `broker` is the controller; 1 at first. Needs librdkafka 2.16."""
         self._mock.call("rd_kafka_mock_set_controller_id", self._broker(broker))
+
+    def set_api_versions(self, request: str | int, versions: tuple[int, int] | None) -> None:
+        """Answer these versions of a request only, from the first to the second, as older brokers do.
+
+        None: not at all. Clients hear of it when they connect.
+        """
+        lowest, highest = (-1, -1) if versions is None else versions
+        for version in versions or ():
+            check_int("version", version, 0, INT16_MAX)
+        self._mock.command("rd_kafka_mock_set_apiversion", api_key(request), lowest, highest)
 
     # -- errors on purpose ----------------------------------------------------------------------------------
 

@@ -232,6 +232,7 @@ def broken(text: str) -> str:
         (CLIENT.key, CLIENT.key, "client_cert contains no certificate"),
         (CLIENT.cert, CLIENT.cert, "client_key contains no private key"),
     ],
+    ids=["broken certificate", "broken key", "no certificate", "no key"],
 )
 def test_2_9_a_pair_that_cannot_be_parsed_is_refused(cert: str, key: str, complaint: str) -> None:
     assert complaint in str(refused(client_cert=cert, client_key=key))

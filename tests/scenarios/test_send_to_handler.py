@@ -89,6 +89,7 @@ def test_stop_and_wait_in_the_middle_of_a_handler_waits_for_it_and_start_goes_on
 
 def test_after_stop_and_wait_the_group_has_been_left(kafka: Kafka) -> None:
     """A second consumer gets the partitions at once, not after the first one's session timeout."""
+    kafka.needs_quick_members()
     topic = kafka.create_topic(2)
     got = threading.Event()
     config = ConsumerGroupConfig(kafka.broker_addrs, topic, topic, librdkafka=kafka.protocol)

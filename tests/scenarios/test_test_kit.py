@@ -58,6 +58,7 @@ def test_a_message_arrives_as_it_was_sent(kafka: Kafka) -> None:
 def test_partitions_move_to_who_joins_and_back_when_it_leaves_and_nothing_is_handled_twice(
     kafka: Kafka,
 ) -> None:
+    kafka.needs_quick_members()
     topic = kafka.create_topic(4)
     handled: Collected[tuple[str, int, int]] = Collected()
     lock = threading.Lock()

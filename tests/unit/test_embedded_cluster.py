@@ -15,6 +15,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import confluent_kafka
@@ -466,6 +468,19 @@ class TestFaults:
         with pytest.raises(EmbeddedClusterError, match="which of the 3 brokers"):
             three.inject_errors("Fetch", ("UNKNOWN", 0.1))
 
+    def test_a_broker_that_is_older(self, cluster: EmbeddedCluster) -> None:
+        """It does not know a request; and what is no version of one is refused."""
+        cluster.create_topic("t")
+        cluster.set_api_versions("InitProducerId", None)
+        client = producer(cluster, enable_idempotence=True)
+        client.produce("t", b"v")
+        with pytest.raises(KafkaException, match="Idempotent producer not supported"):
+            client.flush(PATIENCE)
+        with pytest.raises(EmbeddedClusterError, match="whole number from 0 to 32767, not -1"):
+            cluster.set_api_versions("Produce", (-1, 3))
+        cluster.set_api_versions("InitProducerId", (0, 1))
+        assert deliver(producer(cluster, enable_idempotence=True), "t", value=b"v")[0] is None
+
     @needs((2, 15, 0))
     def test_one_partition_of_several(self, cluster: EmbeddedCluster) -> None:
         cluster.create_topic("t", partitions=2)
@@ -745,6 +760,18 @@ class TestLibrary:
         assert "rd_kafka_mock_cluster_new" in message
         assert sys.platform in message
         assert confluent_kafka.__version__ in message
+
+    def test_a_library_that_cannot_be_loaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reason, the platform and the version, and what to do."""
+        broken = tmp_path / "cimpl.so"
+        broken.write_bytes(b"no library")
+        monkeypatch.setattr(librdkafka, "cimpl", SimpleNamespace(__file__=str(broken)))
+        with pytest.raises(EmbeddedClusterError, match=r"cimpl\.so cannot be loaded with ctypes") as refused:
+            librdkafka.load.__wrapped__()
+        message = str(refused.value)
+        assert sys.platform in message
+        assert confluent_kafka.__version__ in message
+        assert "Use the wheel of confluent-kafka from PyPI" in message
 
     def test_a_function_that_is_missing(
         self, cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
