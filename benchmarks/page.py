@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
 from benchmarks.pairs import Row
 from benchmarks.report import markdown, number
 from benchmarks.scaling import AXES
@@ -23,6 +22,8 @@ class PageError(Exception):
 
 def write(docs: Path, found: dict[str, Any]) -> None:
     """Put the figures of one run into the page: those of its broker; the others stay."""
+    from benchmarks import plots  # matplotlib is in the extra `bench`; the tests of this module do without
+
     folder = docs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     broker = found["broker"]
