@@ -29,9 +29,11 @@ from dp_kafka.admin.topics import (
     topic_info,
     topic_settings,
 )
+from dp_kafka.errors import AclError
 
 __all__ = [
     "AclDifference",
+    "AclError",
     "AclResult",
     "Acls",
     "Admin",

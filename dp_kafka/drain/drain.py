@@ -36,6 +36,10 @@ def drain_topics(
     `live_members` is set: then the drain joins it and commits for the partitions that it is given. A topic
     that could not be drained has an `error` in its result, is logged, and holds up no other.
 
+    The embedded cluster does not tell who is in a group, and takes no commit from outside one that had
+    members. There the drain joins to find out, which may take their session timeout; members with
+    group.protocol=consumer are not noticed.
+
     Blocks, until `timeout` at most and a few seconds to let go of the clients. `progress` is called on this
     thread, whenever partitions of a topic are done. An exception of it, or Ctrl-C, ends the drain and is
     raised when all threads have ended; what was committed by then stays committed.

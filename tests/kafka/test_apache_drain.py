@@ -109,10 +109,11 @@ def test_a_group_whose_members_have_left_is_drained_at_once(
     assert committed(apache_kafka, before.config.group_name, filled) == [20] * 4
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_told_so_it_joins_the_live_members_and_waits_for_what_they_keep(
-    apache_kafka: Cluster, filled: str, live: Callable[[str], Live]
+    apache_kafka: Cluster, filled: str, live: Callable[[str], Live], protocol: str
 ) -> None:
-    other = live("classic")
+    other = live(protocol)
     other.go_on.set()
     (result,) = drain_topics(
         drain_config(apache_kafka, live_members=True), DrainTopicInput(filled, other.config.group_name)

@@ -345,6 +345,11 @@ def test_what_consume_writes_produce_reads(
     )
     assert before == after
     assert before[0]["value_base64"] == "/wA="
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"fine\n\xff\n")
+    code, _, err = run("produce", other, "--file", str(broken))
+    assert code == 1
+    assert "it is not UTF-8" in err
     for line in ("not json", "[]", "{}", '{"value": 1, "headers": 3}', '{"value_base64": "?"}'):
         code, _, err = produce(run, tmp_path, line, other, "--records")
         assert code == 1

@@ -16,7 +16,7 @@ import pytest
 
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CommittedFunction, SendFunction, TopicFactory
-from tests.sending import nobody
+from tests.sending import nobody, received
 from tests.waiting import PATIENCE
 
 LIMIT = PATIENCE * 2
@@ -62,6 +62,22 @@ def test_a_pipe_of_produce_and_consume(cluster: EmbeddedCluster, topic: TopicFac
         out, err = process.communicate(timeout=LIMIT)
     assert (process.returncode, err) == (0, "")
     assert [json.loads(line)["value"] for line in out.splitlines()] == [{"id": 1}, "two"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_produce_that_waits_for_a_line_ends_at_a_signal_and_delivers_what_it_has(
+    cluster: EmbeddedCluster, topic: TopicFactory, number: signal.Signals, code: int
+) -> None:
+    name = topic()
+    with started(cluster.bootstrap_servers, "produce", name, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write("one\n")
+        process.stdin.flush()
+        received(cluster, name, 1)
+        process.send_signal(number)
+        assert process.wait(LIMIT) == code
+        assert process.stderr is not None
+        assert process.stderr.read() == f"1 message delivered to {name}\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Ending", "Terminated", "ending", "raise_terminated"]
+__all__ = ["Ending", "Terminated", "ended_by", "ending", "raise_terminated"]
 
 
 class Terminated(BaseException):
@@ -19,6 +19,11 @@ class Terminated(BaseException):
 def raise_terminated(_number: int, _frame: FrameType | None) -> None:
     """The handler of SIGTERM where a command may end anywhere."""
     raise Terminated
+
+
+def ended_by(error: BaseException) -> int:
+    """The exit code of a command that such a signal has ended."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
 class Ending:

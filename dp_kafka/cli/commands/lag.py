@@ -63,19 +63,22 @@ def lag(
     settings = options.settings_of(brokers)
     name = group or settings.consumed_group
     config = settings.admin_config()
-    with LagReader(settings.broker_addrs, name, topics, config) as reader, ending() as asked:
+    code = 0
+    with LagReader(settings.broker_addrs, name, topics, config) as reader:
         looks = _Looks(reader, new_admin(settings.broker_addrs, config), name, timeout)
         reading = looks.first()
         if not watch:
             _write(reading, as_json)
         else:
-            reading = _watch(looks, reading, interval, as_json, asked.asked.wait)
+            with ending() as asked:
+                reading = _watch(looks, reading, interval, as_json, asked.asked.wait)
+            code = asked.code
     total = reading.lag
     if max_lag is not None and total > max_lag:
         showing.notes().print(f"group {name} is behind by {total:,}, more than {max_lag:,}")
         return 1
     # To watch has no other end than Ctrl-C.
-    return 0 if asked.code == 130 else asked.code
+    return 0 if code == 130 else code
 
 
 class Reading:

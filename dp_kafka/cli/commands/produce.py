@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 import click
 
 from dp_kafka.cli.commands import options, showing
-from dp_kafka.cli.commands.ending import ending
+from dp_kafka.cli.commands.ending import Terminated, ended_by
 from dp_kafka.cli.commands.records import encoder, schema_of
-from dp_kafka.errors import DpKafkaError, MarshalError, NotInitialisedError
+from dp_kafka.errors import DpKafkaError, NotInitialisedError
 from dp_kafka.producer.producer import Producer
 
 __all__ = ["produce"]
@@ -74,39 +73,36 @@ def produce(
     encode = encoder(schema_of(schema), records=records, key_separator=key_separator)
     outcomes = _Outcomes()
     problem = ""
-    with ending() as asked, Producer(config) as producer:
+    code = number = 0
+    with Producer(config) as producer:
         if not producer.channels.initialised.wait(timeout):
             raise NotInitialisedError(f"no broker answered within {timeout:g} s")
-        for number, line in _lines(source, asked.asked):
-            try:
-                message = encode(line)
-            except (click.BadParameter, MarshalError) as error:
-                problem = f"line {number}: {error}"
-                break
-            try:
+        try:
+            for line in source:
+                number += 1
+                message = encode(line.rstrip("\r\n"))
                 producer.send_bytes(
                     message.value,
                     key=key if message.key is None else message.key,
                     headers=[*message.headers, *own],
-                    partition=partition if message.partition is None else message.partition,
+                    partition=partition,
                     on_delivery=outcomes.add,
                     timeout=timeout,
                 )
-            except DpKafkaError as error:
-                problem = f"line {number}: {error}"
-                break
+        except (click.BadParameter, DpKafkaError, UnicodeDecodeError) as error:
+            problem = f"line {number}: {_said(error)}"
+        except (KeyboardInterrupt, Terminated) as ended:
+            # The next line may never come, so a signal ends the reading at once; what was read is delivered.
+            code = ended_by(ended)
         left = producer.flush(timeout)
     if left and not problem:
         problem = f"{showing.counted(left, 'message')} not acknowledged within {timeout:g} s"
-    return _finish(outcomes, problem, as_json, asked.code, config.topic)
+    return _finish(outcomes, problem, as_json, code, config.topic)
 
 
-def _lines(source: TextIO, asked: threading.Event) -> Iterator[tuple[int, str]]:
-    """The lines, without their ends, until somebody asks to end."""
-    for number, line in enumerate(source, start=1):
-        yield number, line.rstrip("\r\n")
-        if asked.is_set():
-            return
+def _said(error: Exception) -> str:
+    """What an error says, but not that of a codec, which shows the text."""
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _finish(outcomes: _Outcomes, problem: str, as_json: bool, code: int, topic: str) -> int:

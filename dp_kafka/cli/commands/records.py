@@ -112,19 +112,17 @@ def _plain(value: Any) -> Any:
 class Outgoing:
     """A message to send, from a line of the input."""
 
-    __slots__ = ("headers", "key", "partition", "value")
+    __slots__ = ("headers", "key", "value")
 
     def __init__(
         self,
         value: bytes | None,
         key: bytes | str | None = None,
         headers: list[tuple[str, str | None]] | None = None,
-        partition: int | None = None,
     ) -> None:
         self.value = value
         self.key = key
         self.headers = headers or []
-        self.partition = partition
 
 
 def encoder(schema: Schema | None, *, records: bool, key_separator: str | None) -> Callable[[str], Outgoing]:
