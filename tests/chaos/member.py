@@ -76,7 +76,7 @@ def main() -> int:
             settings.topic,
             settings.group,
             ordering=Ordering(settings.ordering),
-            retry=RetryPolicy(max_attempts=0, min_period=0.02, max_period=0.5),
+            retry=RetryPolicy(max_attempts=0, min_period=0.2, max_period=2.0),
             num_workers=settings.workers,
             message_consume_timeout=settings.session,
             max_retry_period=2.0,

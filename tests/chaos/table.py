@@ -11,7 +11,7 @@ __all__ = ["HEADER", "add_row", "row"]
 
 HEADER = (
     "| seed | ordering | rebalances | minutes | sent | handled | failures retried "
-    "| duplicates after kill / lost session / clean stop | kills of consumers / brokers | other faults "
+    "| duplicates after kill / lost session / clean stop | passed over | kills of consumers / brokers | other faults "
     "| longest stall | verdict |"
 )
 
@@ -28,6 +28,7 @@ def row(settings: Settings, verdict: Verdict) -> str:
         verdict.handled,
         verdict.failures,
         f"{verdict.after_kill} / {verdict.after_loss} / {verdict.unexplained}",
+        verdict.passed_over,
         f"{kills[0]} / {kills[1]}",
         sum(verdict.faults.values()) - sum(kills),
         f"{verdict.stall:.1f} s",

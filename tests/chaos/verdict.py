@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from dp_kafka.consumer.metadata import decode
-from tests.chaos.history import Handling, History, Place, done_by_place, load
+from tests.chaos.history import Assignment, Handling, History, Place, done_by_place, load
 
 __all__ = ["Verdict", "judge"]
 
@@ -32,9 +32,10 @@ class Verdict:
     after_kill: int
     after_loss: int
     lost_sessions: int
-    #: Looks at the committed offsets, and how many of them found metadata.
+    #: Messages that a new assignment passed over, because the metadata named them as finished.
+    passed_over: int
+    #: Looks at the committed offsets.
     samples: int
-    with_metadata: int
     stall: float
     faults: dict[str, int]
     #: By promise.
@@ -56,8 +57,8 @@ class Verdict:
             f"{self.acknowledged} acknowledged, {self.handled} handled, {self.failures} failures tried again",
             f"handled again: {self.after_kill} after a kill, {self.after_loss} after a lost session "
             f"({self.lost_sessions} sessions lost), {self.unexplained} without such a reason",
-            f"longest stall {self.stall:.1f} s; {self.samples} looks at the committed offsets, "
-            f"{self.with_metadata} found metadata",
+            f"passed over, as finished beyond the committed offset: {self.passed_over}",
+            f"longest stall {self.stall:.1f} s; {self.samples} looks at the committed offsets",
             f"faults: {faults}",
         ]
         for promise, found in self.violations.items():
@@ -78,7 +79,7 @@ def judge(directory: Path) -> Verdict:
         "every accepted message is acknowledged or reported": list(_unreported(history)),
         _REPEATED: list(_unexplained(done, after)),
         "messages are handled in order": history.disorder,
-        "no commit passes an unhandled message": list(_passed_over(history, done)),
+        "no commit passes an unhandled message": list(_committed_too_far(history, done)),
         "no committed offset goes back": list(_gone_back(history)),
         "in the end everything is committed": list(_uncommitted(history)),
         "no process hangs or ends by itself": list(_hung(history)),
@@ -94,8 +95,8 @@ def judge(directory: Path) -> Verdict:
         after_kill=after["killed"],
         after_loss=after["lost"],
         lost_sessions=history.lost_sessions,
+        passed_over=_passed_over(history, done),
         samples=len(history.samples),
-        with_metadata=sum(1 for _, _, metadata in history.samples if metadata),
         stall=stall,
         faults=dict(history.faults),
         violations={promise: several for promise, several in found.items() if several},
@@ -151,7 +152,7 @@ def _unexplained(done: dict[Place, list[Handling]], after: Counter[str]) -> Iter
                 yield f"{again.id} at {_shown(place)}: by {before.assignment}, then by {again.assignment}"
 
 
-def _passed_over(history: History, done: dict[Place, list[Handling]]) -> Iterator[str]:
+def _committed_too_far(history: History, done: dict[Place, list[Handling]]) -> Iterator[str]:
     """Commits seen from outside that say more than was done by then."""
     first = {place: min(each.done or 0.0 for each in several) for place, several in done.items()}
     # For each partition and offset: when everything up to it was done.
@@ -197,6 +198,24 @@ def _hung(history: History) -> Iterator[str]:
             yield f"{each.name} ended by itself"
     if not history.drained:
         yield f"not everything was handled {history.settings['drain_limit']:g} s after the faults"
+
+
+def _passed_over(history: History, done: dict[Place, list[Handling]]) -> int:
+    """How many messages an assignment did not handle, though it handled earlier ones of the partition."""
+    lowest: dict[Assignment, int] = {}
+    for each in history.handlings:
+        offset = each.place[1]
+        lowest[each.assignment] = min(offset, lowest.get(each.assignment, offset))
+    beyond: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for (partition, offset), several in done.items():
+        beyond[partition].append((offset, min(each.done or 0.0 for each in several)))
+    again = {(each.assignment, each.place[1]) for each in history.handlings}
+    return sum(
+        1
+        for assignment, first in lowest.items()
+        for offset, at in beyond[assignment.partition]
+        if offset > first and at < assignment.since and (assignment, offset) not in again
+    )
 
 
 def _longest_stall(history: History, done: dict[Place, list[Handling]]) -> float:
