@@ -32,8 +32,8 @@ from dp_kafka.consumer.flow import Flow
 from dp_kafka.consumer.lag import Lag
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import KafkaErrorLike, RawMessage
-from dp_kafka.consumer.metadata import decode
 from dp_kafka.consumer.session import Session
+from dp_kafka.consumer.starts import read_starts
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.watchdog import Watchdog, Worked, report_slow
 from dp_kafka.errors import ConfigError, KafkaClientError, NotInitialisedError
@@ -53,8 +53,6 @@ _PARTITION = methodcaller("partition")
 POLL_SECONDS = 0.1
 #: How long it waits for room in the buffers, or for somebody to ask for a durable commit, in one go.
 SHORT_SECONDS = 0.005
-#: How long a new assignment waits for the metadata of the committed offsets.
-COMMITTED_SECONDS = 5.0
 #: How often it looks for partitions that are held back.
 HOUSEKEEPING_SECONDS = 1.0
 #: How long the end of a session waits for its partitions to be given back, which needs no broker.
@@ -447,33 +445,34 @@ class Poller(threading.Thread):
         session = self._session
         if session is None:
             return
-        finished = self._finished_before(client, partitions)
-        for partition in partitions:
-            lane = session.open_lane(partition.topic, partition.partition)
-            lane.skip(finished.get(partition.partition, ()))
+        starts = read_starts(
+            client, partitions, initial=self._config.offset, wait=self._wait_to_ask, fields=self._fields
+        )
+        if starts is None:
+            return  # the session ends, and no lane takes what may come of this assignment
+        for start in starts:
+            lane = session.open_lane(start.partition.topic, start.partition.partition)
+            lane.skip(start.finished)
+        (client.incremental_assign if self._incremental else client.assign)(
+            [start.partition for start in starts]
+        )
         self._log_partitions("partitions assigned", partitions)
         self.trouble.clear()
         self._control.set_assigned()
 
-    def _finished_before(self, client: Any, partitions: list[TopicPartition]) -> dict[int, list[int]]:
-        """What earlier assignments finished beyond the offsets that they committed, by partition."""
-        if not partitions:
-            return {}
-        try:
-            committed = client.committed(partitions, timeout=COMMITTED_SECONDS)
-        except KafkaException as error:
-            log_event(
-                logger,
-                logging.WARNING,
-                "committed metadata not read: what was finished beyond a committed offset is handled again",
-                {**self._fields, "error": _reason(error)},
-            )
-            return {}
-        return {
-            partition.partition: decode(partition.offset, partition.metadata)
-            for partition in committed
-            if partition.error is None
-        }
+    def _wait_to_ask(self, seconds: float) -> bool:
+        """Wait before the next question of an assignment; False when the session is to end."""
+        self.pulse.beat(time.monotonic())
+        self._control.wait_not_running(seconds)
+        return self._control.running
+
+    @property
+    def _incremental(self) -> bool:
+        """Whether partitions come and go one by one, not all at once."""
+        properties = self._config.librdkafka
+        return _is_kip_848(properties) or "cooperative" in str(
+            properties.get("partition.assignment.strategy", "")
+        )
 
     def _on_revoke(self, _client: Any, partitions: list[TopicPartition]) -> None:
         self._rebalances += 1
@@ -522,11 +521,7 @@ class Poller(threading.Thread):
     def _after_removal(self, session: Session) -> None:
         if self._lag is not None:
             self._lag.keep(session.lanes)
-        properties = self._config.librdkafka
-        incremental = _is_kip_848(properties) or "cooperative" in str(
-            properties.get("partition.assignment.strategy", "")
-        )
-        if not session.lanes and not incremental:
+        if not session.lanes and not self._incremental:
             self._control.set_unassigned()
 
     @staticmethod

@@ -11,8 +11,8 @@ __all__ = ["HEADER", "add_row", "row"]
 
 HEADER = (
     "| seed | ordering | rebalances | minutes | sent | handled | failures retried "
-    "| duplicates after kill / lost session / clean stop | passed over | kills of consumers / brokers | other faults "
-    "| longest stall | verdict |"
+    "| duplicates after kill / lost session / clean stop | passed over | kills of consumers / brokers "
+    "| other faults | longest stall | verdict |"
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dp_kafka import ConsumerGroup, Producer
 from dp_kafka.kafkatest import EmbeddedCluster
-from tests.conftest import INCREMENTAL, GroupFactory
+from tests.conftest import INCREMENTAL, GroupFactory, committed_offset
 from tests.faults.service import producer_config
 from tests.looking import eventually
 from tests.waiting import Collected, Logged, fields
@@ -36,9 +36,12 @@ def test_a_revoke_repeats_a_commit_that_failed(
         return group
 
     with Producer(producer_config(own_cluster, "handed-over")) as producer:
-        for number in range(6):
-            producer.send_bytes(b"%d" % number, partition=number % 2)
+        # The first commit waits for no interval; once it is there, the next is far away.
+        producer.send_bytes(b"first", partition=0)
         member()
+        eventually(lambda: committed_offset(own_cluster, "handing-over", "handed-over"), 1)
+        for number in range(5):
+            producer.send_bytes(b"%d" % number, partition=number % 2 ^ 1)
         handled.wait(6)
         own_cluster.inject_errors("OffsetCommit", *["REQUEST_TIMED_OUT"] * times)
         member()
