@@ -10,7 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_INVALID,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from dp_kafka.kafkatest.memory.cluster import MemoryCluster, kafka_error
 from dp_kafka.kafkatest.memory.groups import Change, Commit, Member, Partition
@@ -32,6 +39,7 @@ class Answered(NamedTuple):
     offset: int
     metadata: str | None = None
     error: KafkaError | None = None
+    leader_epoch: int | None = None
 
 
 class MemoryConsumer:
@@ -50,6 +58,8 @@ class MemoryConsumer:
         self._member: Member | None = None
         self._position: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
+        #: Whether the callback for an assignment has made the assignment itself.
+        self._assigned = False
         #: Answers to asynchronous commits, told by the next poll.
         self._answers: deque[tuple[KafkaError | None, list[Answered]]] = deque()
         self._outages = 0
@@ -229,8 +239,11 @@ class MemoryConsumer:
                 member.assigned = True
                 member.owned += partitions
         if change is Change.ASSIGN:
+            self._assigned = False
             self._tell(change, partitions)
-            self._begin(member, partitions)
+            if not self._assigned:
+                self.assign([TopicPartition(*partition) for partition in partitions])
+            self._begin(member)
             return True
         if partitions:
             self._tell(change, partitions)
@@ -250,14 +263,29 @@ class MemoryConsumer:
         if callback is not None:
             callback(self, [TopicPartition(*partition) for partition in partitions])
 
-    def _begin(self, member: Member, partitions: list[Partition]) -> None:
-        """Fetch assigned partitions from where the group is, or from where its configuration says."""
+    def assign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Fetch these from their offsets: where there is none, from where the group is, or from where the
+        configuration says. For the callback for an assignment; without it, it is done afterwards."""
+        self._assigned = True
         with self._cluster.changed:
-            for partition in partitions:
+            for one in partitions:
+                partition = Partition(one.topic, one.partition)
                 log = self._cluster.logs(partition.topic)[partition.number]
+                starts = {OFFSET_BEGINNING: log.first, OFFSET_END: log.end}
                 commit = self._group.committed.get(partition)
-                start = log.end if self._latest else log.first
-                self._position[partition] = start if commit is None else commit.offset
+                if one.offset >= 0:
+                    start = one.offset
+                elif one.offset in starts or commit is None:
+                    start = starts.get(one.offset, log.end if self._latest else log.first)
+                else:
+                    start = commit.offset
+                self._position[partition] = start
+
+    incremental_assign = assign
+
+    def _begin(self, member: Member) -> None:
+        """The assignment has been told of, and made."""
+        with self._cluster.changed:
             member.fetching = member.assigned and not member.changes
             self._cluster.changed.notify_all()
 
