@@ -15,6 +15,7 @@ FIELD = "librdkafka"
 _ALIASES = {
     "metadata.broker.list": "bootstrap.servers",
     "auto.commit.enable": "enable.auto.commit",
+    "max.in.flight": "max.in.flight.requests.per.connection",
     "default_topic_conf": "default.topic.config",
     "max.partition.fetch.bytes": "fetch.message.max.bytes",
     "queue.buffering.max.ms": "linger.ms",

@@ -51,6 +51,8 @@ class Committer:
         self.refused = False
         #: Whether the last round failed because the group has gone on without this member.
         self.expelled = False
+        #: How many rounds a broker has refused; those that it did not answer are not among them.
+        self.refusals = 0
         #: When `flush` may try again what has failed.
         self._not_before = 0.0
 
@@ -155,6 +157,8 @@ class Committer:
     def _failed(self, error: KafkaError) -> None:
         permanent = self.refused = error.code() in _PERMANENT
         self.expelled = error.code() in _NOT_A_MEMBER
+        # The codes of librdkafka's own errors, timeouts among them, are negative.
+        self.refusals += error.code() > 0
         self._not_before = time.monotonic() + RETRY_SECONDS
         fields = {
             "topic": next((lane.topic for lane, _ in self._round.values()), None),

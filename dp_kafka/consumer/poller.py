@@ -353,13 +353,23 @@ class Poller(threading.Thread):
         self._commit_rest(client, session, committer)
 
     def _commit_rest(self, client: Any, session: Session, committer: Committer) -> None:
-        """Commit what is finished, and poll for the answer for at most `message_consume_timeout`."""
-        patience = time.monotonic() + self._config.message_consume_timeout
+        """Commit what is finished, and poll for the answer.
+
+        Gives up when the broker has been silent for `message_consume_timeout`. One that refuses is there, and
+        may soon accept, as when its group is about to go on with another member: it gets that time again,
+        three times it in all at most.
+
+            the coordinator hangs for 9 of 10 seconds -> it refuses -> the next try needs more than 1 second
+        """
+        timeout, begun = self._config.message_consume_timeout, time.monotonic()
+        heard, refusals = begun, committer.refusals
         committer.refused = False
         while (
             session.commits.in_flight or committer.uncommitted(session.lanes.values())
-        ) and not self._is_over(patience):
+        ) and not self._is_over(min(heard + timeout, begun + 3 * timeout)):
             self.pulse.beat(time.monotonic())
+            if committer.refusals != refusals:
+                heard, refusals = time.monotonic(), committer.refusals
             committer.flush()
             if committer.refused:
                 break

@@ -101,7 +101,19 @@ def load(directory: Path) -> History:
         else:
             _read_producer(history, name, events)
     history.samples.sort(key=lambda sample: sample[0])
+    _find_places(history)
     return history
+
+
+def _find_places(history: History) -> None:
+    """The places of messages that were acknowledged without one: from those who handled them.
+
+    So the broker answers when it has the message already, from an attempt whose answer never came.
+    """
+    handled = {each.id: each.place for each in history.handlings}
+    for number, (at, place) in history.acked.items():
+        if place[1] is None:
+            history.acked[number] = (at, handled.get(number, (place[0], -1)))
 
 
 def _conduct(history: History, event: Event) -> None:
@@ -178,6 +190,10 @@ class _Member:
     def _lost(self, event: Event) -> None:
         self._history.lost_sessions += 1
         self._give_up(event, "lost")
+
+    def _gave_up(self, event: Event) -> None:
+        """It stopped, and the coordinator was silent for a session timeout: as good as a lost session."""
+        self._lost(event)
 
     def _give_up(self, event: Event, how: str) -> None:
         for number in event["partitions"]:

@@ -20,6 +20,7 @@ _EVENTS = {
     "partitions revoked": "revoked",
     "partitions lost": "lost",
     "commit failed, it is tried again": "commit failed",
+    "stopped without the broker's answer to a commit: what was handled may be handled again": "gave up",
 }
 
 

@@ -204,6 +204,14 @@ def test_raw_properties_are_applied_last_under_any_of_their_names() -> None:
     assert properties["partitioner"] == "random"
 
 
+def test_a_producer_has_one_request_in_flight_unless_told_otherwise() -> None:
+    """With several, librdkafka can store a message twice when leaders move; the chaos suite saw it."""
+    assert accept(producer())["max.in.flight.requests.per.connection"] == 1
+    told = accept(producer(librdkafka={"max.in.flight": 5}))
+    assert told["max.in.flight"] == 5
+    assert "max.in.flight.requests.per.connection" not in told
+
+
 def test_the_same_raw_property_twice_is_refused() -> None:
     assert "same property" in str(refused(producer, librdkafka={"retries": 1, "message.send.max.retries": 2}))
 
