@@ -46,7 +46,8 @@ class Instruments:
 
 
 def _meter() -> Meter:
-    return metrics.get_meter(names.SCOPE, __version__, schema_url=names.SCHEMA_URL)
+    # Of the provider: metrics.get_meter() of opentelemetry-api 1.20 takes no schema.
+    return metrics.get_meter_provider().get_meter(names.SCOPE, __version__, names.SCHEMA_URL)
 
 
 def _histogram(meter: Meter, name: str, description: str) -> Histogram:
