@@ -6,7 +6,9 @@ is delivered from a partition before the callback that tells of its assignment h
 
 from __future__ import annotations
 
-from collections import deque
+import json
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ from confluent_kafka import (
 )
 
 from dp_kafka.kafkatest.memory.cluster import MemoryCluster, kafka_error
-from dp_kafka.kafkatest.memory.groups import Change, Commit, Member, Partition
+from dp_kafka.kafkatest.memory.groups import Change, Commit, Group, Member, Partition
 from dp_kafka.kafkatest.memory.records import Event, Record
 
 __all__ = ["POLL_SECONDS", "MemoryConsumer"]
@@ -53,6 +55,9 @@ class MemoryConsumer:
         self._group_name = str(properties["group.id"])
         self._latest = str(properties.get("auto.offset.reset", "latest")) in ("latest", "largest", "end")
         self._error_cb: Callable[[KafkaError], object] | None = properties.get("error_cb")
+        self._stats_cb: Callable[[str], object] | None = properties.get("stats_cb")
+        self._stats_seconds = int(properties.get("statistics.interval.ms", 0)) / 1000
+        self._stats_due = time.monotonic() + self._stats_seconds
         self._on_commit: Callable[[Any, Any], object] | None = properties.get("on_commit")
         self._callbacks: dict[Change, _Callback | None] = {}
         self._member: Member | None = None
@@ -88,7 +93,7 @@ class MemoryConsumer:
             self._cluster.changed.notify_all()
 
     @property
-    def _group(self) -> Any:
+    def _group(self) -> Group:
         return self._cluster.group(self._group_name)
 
     @property
@@ -222,6 +227,25 @@ class MemoryConsumer:
                 self._on_commit(*answer)
         while self._serve_change():
             pass
+        if self._stats_cb is not None and self._stats_seconds and time.monotonic() >= self._stats_due:
+            self._stats_due = time.monotonic() + self._stats_seconds
+            self._stats_cb(json.dumps(self._statistics()))
+
+    def _statistics(self) -> dict[str, Any]:
+        """Those of librdkafka's statistics that tell how far it is behind."""
+        topics: dict[str, Any] = defaultdict(lambda: {"partitions": {}})
+        with self._cluster.changed:
+            for partition, position in self._position.items():
+                end = self._cluster.logs(partition.topic)[partition.number].end
+                commit = self._group.committed.get(partition)
+                topics[partition.topic]["partitions"][str(partition.number)] = {
+                    "consumer_lag": -1 if commit is None else end - commit.offset,
+                    "ls_offset": end,
+                    "next_offset": position,
+                    "fetchq_cnt": 0,
+                    "fetch_state": "active",
+                }
+        return {"topics": topics}
 
     def _is_news_of_outage(self) -> bool:
         return not self._cluster.is_up and self._outages != self._cluster.outages
