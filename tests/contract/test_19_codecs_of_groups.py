@@ -20,9 +20,9 @@ from dp_kafka import (
     RetryPolicy,
 )
 from dp_kafka.avro import Schema
-from dp_kafka.codecs import AvroCodec, BytesCodec, JsonCodec
+from dp_kafka.codecs import AvroCodec, BytesCodec, JsonCodec, RegistryCodec
 from dp_kafka.events.errors import UnmarshalError
-from dp_kafka.kafkatest import EmbeddedCluster
+from dp_kafka.kafkatest import Consumer, EmbeddedCluster
 from dp_kafka.processing.decoding import UndecodedError
 from tests.conftest import (
     INCREMENTAL,
@@ -31,6 +31,7 @@ from tests.conftest import (
     TopicFactory,
 )
 from tests.looking import eventually
+from tests.registry_stub import RegistryStub
 from tests.sending import received
 from tests.waiting import PATIENCE, Collected, Logged, fields
 
@@ -212,6 +213,44 @@ def test_a_codec_whose_registry_comes_back_decodes_on_a_later_attempt(
     made.register_handler(lambda _worker, message: handled.add((message.event, message.attempt)))
     made.start()
     assert handled.wait(2) == [("a", 3), ("b", 1)]
+
+
+def test_an_outage_of_the_schema_registry_is_ridden_out_and_garbage_is_a_dead_letter() -> None:
+    """RegistryError is retried as long as it takes, UnmarshalError given up at once: the policy says so."""
+    attempts: Collected[int] = Collected()
+    handled: Collected[Any] = Collected()
+
+    def counting(handler: Callable[..., object]) -> Callable[..., object]:
+        def counted(worker: int, message: Message) -> object:
+            attempts.add(message.attempt)
+            return handler(worker, message)
+
+        return counted
+
+    with RegistryStub() as registry:
+        client = {"url": registry.url, "max.retries": 0}
+        with RegistryCodec(client, "in", SCHEMA) as writer:
+            data = writer.encode({"name": "Rex", "age": 3})
+        registry.fail_with = 503
+        config = ConsumerGroupConfig(
+            ["127.0.0.1:1"],
+            "in",
+            "group",
+            retry=RetryPolicy(0, 0.001, 0.01, give_up_on=UnmarshalError),
+            dead_letter=DeadLetter("dead"),
+        )
+        with RegistryCodec(client, "in") as codec, Consumer(config, codec=codec) as consumer:
+            consumer.use(counting)
+            consumer.register_handler(lambda _worker, message: handled.add(message.event))
+            consumer.start()
+            consumer.queue_bytes(data)
+            consumer.queue_bytes(b"garbage")
+            attempts.wait(3)
+            assert handled.items == []
+            registry.fail_with = None
+            consumer.wait_all_committed(PATIENCE)
+            assert handled.items == [{"name": "Rex", "age": 3}]
+            assert [letter.value() for letter in consumer.cluster.records("dead")] == [b"garbage"]
 
 
 @pytest.mark.parametrize("ordering", list(Ordering))
