@@ -19,7 +19,9 @@ from dp_kafka import KafkaSettings
 from .pages import ROOT, Block
 
 #: Commands of the system, of which a page may show any.
-_OTHERS = {"cd", "docker", "echo", "git", "jq", "kill", "printf", "seq", "source"}
+_OTHERS = {"cd", "curl", "docker", "echo", "git", "jq", "kill", "printf", "seq", "source"}
+#: The folders in which commands are shown to be called; a page changes to another one by `cd`.
+_FOLDERS = (ROOT, ROOT / "examples" / "flask_service")
 _SEPARATORS = {"|", "||", "&&", ";", "&"}
 
 
@@ -106,7 +108,8 @@ def _python(words: list[str]) -> None:
 
 def _exist(paths: list[str]) -> None:
     for path in paths:
-        assert (ROOT / path.partition("::")[0]).exists(), f"there is no {path}"
+        found = [folder for folder in _FOLDERS if (folder / path.partition("::")[0]).exists()]
+        assert found, f"there is no {path}"
 
 
 def _dp_kafka(words: list[str]) -> None:
@@ -131,10 +134,20 @@ def _pip(words: list[str]) -> None:
             assert extras <= set(settings["options.extras_require"]), f"there is no such extra: {word}"
 
 
+def _gunicorn(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--help"], capture_output=True, text=True, timeout=30, check=True
+    )
+    for word in words:
+        if word.startswith("--"):
+            assert word.partition("=")[0] in done.stdout, f"gunicorn has no option {word}"
+
+
 _KNOWN: dict[str, Callable[[list[str]], None]] = {
     "make": _make,
     "python": _python,
     "python3": _python,
     "dp-kafka": _dp_kafka,
     "pip": _pip,
+    "gunicorn": _gunicorn,
 }

@@ -28,7 +28,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page whose snippets are run."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")]
+    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     return sorted(found)
 
 
