@@ -30,7 +30,6 @@ __all__ = [
     "MessageTooLargeError",
     "NotInitialisedError",
     "QueueFullError",
-    "RedriveError",
     "StateTransitionError",
     "UnknownTopicError",
     "commit_wanted",
@@ -211,16 +210,6 @@ class CommitError(DpKafkaError):
 
 class DrainError(DpKafkaError):
     """Raised, or in a `DrainResult`, when a topic was not drained, or not all of it."""
-
-
-class RedriveError(DpKafkaError):
-    """Raised when a dead letter could not go back to its topic; `result` tells what did (`RedriveResult`)."""
-
-    def __init__(
-        self, message: object = "", *, result: Any, log_data: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(message, log_data=log_data)
-        self.result = result
 
 
 class KafkaClientError(DpKafkaError):

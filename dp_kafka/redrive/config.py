@@ -8,8 +8,9 @@ from typing import Any
 
 from dp_kafka.config import AdminConfig, ConsumerGroupConfig, ProducerConfig, SecurityConfig, checks
 from dp_kafka.config.properties import Properties, checked_producer
+from dp_kafka.errors import DpKafkaError
 
-__all__ = ["RedriveConfig", "RedriveProgress", "RedriveResult"]
+__all__ = ["RedriveConfig", "RedriveError", "RedriveProgress", "RedriveResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +121,13 @@ class RedriveResult:
     def count(self) -> int:
         """How many went back."""
         return sum(self.by_topic.values())
+
+
+class RedriveError(DpKafkaError):
+    """Raised when a dead letter could not go back to its topic; `result` tells what did."""
+
+    def __init__(
+        self, message: object, *, result: RedriveResult, log_data: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, log_data=log_data)
+        self.result = result

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dp_kafka.admin.client import new_admin
 from dp_kafka.admin.offsets import GroupOffsets, ends_of, starts_of
 from dp_kafka.admin.topics import list_topics
-from dp_kafka.errors import ConfigError, KafkaClientError, RedriveError, UnknownTopicError
+from dp_kafka.errors import ConfigError, KafkaClientError, UnknownTopicError
 from dp_kafka.logs import log_event
 from dp_kafka.reading import GroupReader
-from dp_kafka.redrive.config import RedriveConfig, RedriveProgress, RedriveResult
+from dp_kafka.redrive.config import RedriveConfig, RedriveError, RedriveProgress, RedriveResult
 from dp_kafka.redrive.letters import Letter, letter_of
 from dp_kafka.redrive.sender import Sender
 

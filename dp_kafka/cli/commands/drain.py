@@ -102,7 +102,9 @@ def _show(results: list[DrainResult]) -> None:
     out.print(shown)
     for result in results:
         if result.error is not None:
-            showing.notes().print(f"{result.topic}: {result.error}", soft_wrap=True, style="red")
+            # What the library calls it, and what this command does.
+            said = str(result.error).replace("live_members=True", "--live-members")
+            showing.notes().print(f"{result.topic}: {said}", soft_wrap=True, style="red")
 
 
 def _document(result: DrainResult) -> dict[str, object]:
