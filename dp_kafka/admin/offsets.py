@@ -135,6 +135,8 @@ class GroupOffsets:
         properties["error_cb"] = self._on_error
         self._client = Consumer(properties, logger=CLIENT_LOGGER)
         self._requests = Requests(self._client)
+        #: Whether this is a forked child, and the client of no use in it.
+        self._is_parents = False
         forks.track(self, GroupOffsets._after_fork)
 
     def _on_error(self, error: KafkaError) -> None:
@@ -142,7 +144,8 @@ class GroupOffsets:
 
     def _after_fork(self) -> None:
         forks.keep(self._client)
-        forks.refuse(self, "GroupOffsets")
+        forks.refuse(self, "GroupOffsets", but=("close",))
+        self._is_parents = True
 
     def __enter__(self) -> GroupOffsets:
         return self
@@ -178,4 +181,5 @@ class GroupOffsets:
 
     def close(self) -> None:
         """Let the client go."""
-        self._client.close()
+        if not self._is_parents:
+            self._client.close()

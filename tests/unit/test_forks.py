@@ -420,3 +420,36 @@ def test_a_tracked_client_is_not_kept_alive() -> None:
     del owner
     gc.collect()
     assert destroyed.is_set()
+
+
+def test_a_parents_admin_clients_refuse_in_the_child_and_those_of_the_child_work(
+    cluster: EmbeddedCluster, topic: TopicFactory
+) -> None:
+    lines = run(
+        """
+        from dp_kafka.admin import LagReader, list_topics, new_admin
+
+        admin = new_admin(addrs)
+        names = [each.name for each in list_topics(admin)]
+
+        def child():
+            print("admin", raised(list_topics, admin))
+            print("lag", raised(reader.read), raised(reader.close))
+            print("fresh", [each.name for each in list_topics(new_admin(addrs))] == names)
+
+        with LagReader(addrs, "g", [topic]) as reader:
+            print("before", len(reader.read()))
+            forked(child)
+            print("parent", len(reader.read()), [each.name for each in list_topics(admin)] == names)
+        """,
+        cluster,
+        topic(),
+    )
+    assert lines == [
+        "before 1",
+        "admin ForkedError",
+        "lag ForkedError nothing",
+        "fresh True",
+        "child ended with 0",
+        "parent 1 True",
+    ]
