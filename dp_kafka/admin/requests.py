@@ -31,6 +31,8 @@ _GRACE = 2.0
 #: Answers after which the same request may well succeed: who leads or coordinates is just changing.
 _PASSING = frozenset(
     {
+        # Of the admin client "no leaders found", which is also said while a leader is away.
+        "_NOENT",
         "_TIMED_OUT",
         "_TIMED_OUT_QUEUE",
         "_TRANSPORT",
