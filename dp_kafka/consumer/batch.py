@@ -92,13 +92,17 @@ class BatchWorker(WorkerThread):
             remaining = None if until is None else until - time.monotonic()
             if remaining is not None and remaining <= 0:
                 break
+            if not runs:
+                # Read before the first message is taken: what is flushed before that is not in the batch.
+                flushes = upstream.flushes
             waiting = upstream.wait(remaining, flushes)
+            if runs and upstream.flushes != flushes:
+                break  # also when messages wait: those of other partitions might never come to an end
             try:
                 messages = upstream.get_run(self._size - count)
             except Empty:
-                if runs and (upstream.flushes != flushes or not waiting):
+                if runs and not waiting:
                     break
-                flushes = upstream.flushes
                 continue
             except ChannelClosed:
                 if not runs:

@@ -31,9 +31,14 @@ _PERMANENT = frozenset(
         KafkaError._FATAL,
     }
 )
-#: With these the group goes on without this member: what it had belongs to others by now.
-_NOT_A_MEMBER = frozenset(
-    {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_MEMBER_EPOCH}
+#: With these nothing can be committed until the member has joined again, with what it is assigned then.
+_UNTIL_JOINED_AGAIN = frozenset(
+    {
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    }
 )
 
 
@@ -49,7 +54,7 @@ class Committer:
         self._round: dict[int, tuple[Lane, CommitPoint]] = {}
         #: Whether the last round was refused for good.
         self.refused = False
-        #: Whether the last round failed because the group has gone on without this member.
+        #: Whether the last round failed because the group goes on without this member until it joins again.
         self.expelled = False
         #: How many rounds a broker has refused; those that it did not answer are not among them.
         self.refusals = 0
@@ -156,7 +161,7 @@ class Committer:
 
     def _failed(self, error: KafkaError) -> None:
         permanent = self.refused = error.code() in _PERMANENT
-        self.expelled = error.code() in _NOT_A_MEMBER
+        self.expelled = error.code() in _UNTIL_JOINED_AGAIN
         # The codes of librdkafka's own errors, timeouts among them, are negative.
         self.refusals += error.code() > 0
         self._not_before = time.monotonic() + RETRY_SECONDS

@@ -12,6 +12,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -40,6 +41,7 @@ from dp_kafka.errors import ConfigError, KafkaClientError, NotInitialisedError
 from dp_kafka.logs import error_text, log_error, log_event
 from dp_kafka.pulse import Pulse, Trouble
 from dp_kafka.retry import get_retry_time
+from dp_kafka.state import State
 
 __all__ = ["ClientFactory", "Poller", "confluent_consumer"]
 
@@ -57,6 +59,10 @@ SHORT_SECONDS = 0.005
 HOUSEKEEPING_SECONDS = 1.0
 #: How long the end of a session waits for its partitions to be given back, which needs no broker.
 LEAVE_SECONDS = 2.0
+#: How often librdkafka gives statistics where they have to tell of an empty assignment, in milliseconds, and
+#: how many have to say so.
+STATISTICS_MS = 500
+TIMES_UP = 2
 #: How long one attempt at initialisation waits for a broker's answer.
 INIT_SECONDS = 5.0
 
@@ -119,6 +125,8 @@ class Poller(threading.Thread):
         self.pulse = Pulse()
         self.trouble = Trouble()
         self._all_down = False
+        #: How many statistics in a row said that the coordinator is there, while nothing was assigned.
+        self._times_up = 0
         #: How many rebalance callbacks were served.
         self._rebalances = 0
         self._housekeeping_due = 0.0
@@ -233,6 +241,7 @@ class Poller(threading.Thread):
         client = self._client
         config = self._config
         self._fatal = None
+        self._times_up = 0
         commits = GroupCommit(config.commit_interval)
         session = self._session = Session(self._upstream, commits, config.ordering, self._codec)
         # Looked at after the session is set: set_batched() sets it before it looks for the session.
@@ -525,6 +534,10 @@ class Poller(threading.Thread):
         left = session.in_hand(lanes)
         session.remove(lanes)
         self._upstream.flush()
+        if not session.lanes:
+            # By any protocol: it is no member any more, and consumes nothing until it has joined again.
+            self._times_up = 0
+            self._control.set_unassigned()
         self._log_partitions("partitions lost", partitions, level=logging.WARNING, in_hand=left)
         self._after_removal(session)
 
@@ -546,6 +559,9 @@ class Poller(threading.Thread):
         properties.update({"error_cb": self._on_error, "on_commit": self._on_commit})
         if self._lag is not None:
             properties["stats_cb"] = self._on_statistics
+        elif _is_kip_848(properties) and not {"stats_cb", "statistics.interval.ms"} & properties.keys():
+            # For _look_for_empty_assignment. One document in half a second, a few kilobytes.
+            properties.update({"stats_cb": self._on_statistics, "statistics.interval.ms": STATISTICS_MS})
         return self._factory(properties)
 
     def _close_client(self) -> None:
@@ -574,8 +590,24 @@ class Poller(threading.Thread):
 
     def _on_statistics(self, statistics: str) -> None:
         session = self._session
-        if self._lag is not None and session is not None:
+        if session is None:
+            return
+        if self._lag is not None:
             self._lag.take(statistics, session.lanes)
+        if self._control.state is State.STARTING and _is_kip_848(self._config.librdkafka):
+            self._look_for_empty_assignment(statistics)
+
+    def _look_for_empty_assignment(self, statistics: str) -> None:
+        """Find out that this member has no partitions: with KIP-848 librdkafka calls no callback for that.
+
+        A member whose coordinator is there for some time, and which was assigned nothing, has nothing. If
+        partitions come after all, they find it Consuming already.
+        """
+        coordinator = json.loads(statistics).get("cgrp", {}).get("state")
+        self._times_up = self._times_up + 1 if coordinator == "up" else 0
+        if self._times_up >= TIMES_UP:
+            self._log_partitions("partitions assigned", [])
+            self._control.set_assigned()
 
     def _on_error(self, error: KafkaErrorLike) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

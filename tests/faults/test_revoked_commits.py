@@ -11,9 +11,12 @@ import confluent_kafka
 import pytest
 
 from dp_kafka import ConsumerGroup, Message, State
+from dp_kafka.consumer.batch import BatchWorker
+from dp_kafka.consumer.lane import Lane
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import committed_offset
 from tests.faults.service import consumer_config
+from tests.lanes import new_session, open_lane, raws
 from tests.looking import eventually
 from tests.waiting import PATIENCE, Collected, Logged, in_thread, wait_entered
 
@@ -223,3 +226,43 @@ def test_a_member_that_was_expelled_does_not_insist_on_its_commit(kafka: Embedde
         assert wait_entered(first, State.CONSUMING, seen)
         assert time.monotonic() - began < PATIENCE / 2
         kafka.clear_errors("OffsetCommit")
+
+
+def test_a_batch_is_handled_at_once_when_its_partition_goes_though_others_bring_more() -> None:
+    """Else it would wait for its size, or its time, while the other partition never runs dry."""
+    batches: Collected[list[int]] = Collected()
+    session = new_session()
+    going, staying = open_lane(session, 0), open_lane(session, 1)
+    session.set_batched()
+    worker = BatchWorker(
+        "topic",
+        lambda batch: batches.add([message.partition for message in batch]),
+        session.upstream,
+        lambda *_: None,
+        batch_size=1_000,
+        batch_wait_time=10 * PATIENCE,
+        durable=False,
+    )
+    going.add(raws(1, partition=0))
+    worker.start()
+    try:
+        eventually(lambda: going.in_hand, 1)
+        with session.upstream.mutex:  # the flush, and a message of the other partition, at the same moment
+            going.drain()
+            session.upstream.flushes += 1
+            offered = staying_message(staying)
+            session.upstream.queue.append(offered)
+            session.upstream.not_empty.notify_all()
+        assert session.wait_idle([going], PATIENCE)
+        assert batches.items[0] == [0]
+    finally:
+        session.upstream.close()
+        worker.join(PATIENCE)
+
+
+def staying_message(lane: Lane) -> Message:
+    """A message that a lane offers, and that is put into the channel by the test."""
+    with lane._lock:
+        lane.offsets.add([1])
+        lane._queued += 1
+    return Message(raws(1, partition=lane.partition)[0], lane)
