@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import itertools
+import operator
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ __all__ = [
     "current_trace_id",
     "header_list",
     "new_trace_id",
+    "received_headers",
     "use_trace_id",
 ]
 
@@ -26,6 +28,24 @@ TRACE_ID_HEADER = "request-id"
 HeaderValue: TypeAlias = "str | bytes | None"
 #: What the send calls take: a mapping, or pairs when a key stands more than once.
 Headers: TypeAlias = "Mapping[str, HeaderValue] | Iterable[tuple[str, HeaderValue]]"
+
+
+#: Called by C, which checks what it gets: see `received_headers`.
+_HEADERS = operator.methodcaller("headers")
+
+
+def received_headers(message: object) -> list[tuple[str, bytes | None]] | None:
+    """The headers of a client's message; None if the client can't give them. Ask once for each message.
+
+    Kafka has no rule for the keys of headers, so anybody's producer can write one that is not UTF-8. Then
+    confluent_kafka gives a list that is not filled, together with an error: a call by the quick way of Python
+    does not see the error, and to look into the list ends the process. This way sees it; but asked again the
+    client gives the list alone.
+    """
+    try:
+        return _HEADERS(message) or []
+    except (SystemError, UnicodeDecodeError):
+        return None
 
 
 class CarriesTraceId(Protocol):

@@ -21,6 +21,7 @@ from dp_kafka.config import AdminConfig, ConsumerGroupConfig
 from dp_kafka.config.rdkafka import admin_properties
 from dp_kafka.drain.member import Member
 from dp_kafka.errors import KafkaClientError
+from dp_kafka.headers import received_headers
 
 __all__ = ["GroupReader", "Reader", "Record", "TopicReader"]
 
@@ -52,7 +53,7 @@ class Record:
             None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
             message.key(),
             message.value(),
-            message.headers() or [],
+            received_headers(message) or [],
         )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dp_kafka.errors import ConfigError
-from dp_kafka.headers import TRACE_ID_HEADER, _trace
+from dp_kafka.headers import TRACE_ID_HEADER, _trace, received_headers
+from dp_kafka.logs import log_event
 
 if TYPE_CHECKING:
     from dp_kafka.consumer.lane import Lane
 
 __all__ = ["FINISHED", "RELEASED", "WATCHED", "Message", "RawMessage"]
+
+logger = logging.getLogger("dp_kafka.consumer")
 
 #: Bits of `Message._flags`, changed only by its lane, under the lane's lock.
 FINISHED = 1
@@ -66,6 +71,7 @@ class Message:
         "_lane",
         "_process_context",
         "_raw",
+        "_unreadable",
         "attempt",
     )
 
@@ -114,8 +120,22 @@ class Message:
 
     @property
     def headers(self) -> list[tuple[str, bytes | None]]:
-        """The headers in their order, as a fresh list."""
-        return list(self._raw.headers() or ())
+        """The headers in their order, as a fresh list.
+
+        Empty, with a WARNING in the log, when the key of one is not UTF-8: the client can't give any then.
+        """
+        return list(self._read_headers())
+
+    def _read_headers(self) -> Iterable[tuple[str, bytes | None]]:
+        if getattr(self, "_unreadable", False):
+            return ()
+        found = received_headers(self._raw)
+        if found is None:
+            self._unreadable = True
+            fields = {"topic": self.topic, "partition": self.partition, "offset": self.offset}
+            log_event(logger, logging.WARNING, "headers not read: the key of one is not UTF-8", fields)
+            return ()
+        return found
 
     @property
     def topic(self) -> str:
@@ -162,7 +182,7 @@ class Message:
 
         Bytes that are not UTF-8 are shown as replacement characters; `headers` has them as they are.
         """
-        for name, value in self._raw.headers() or ():
+        for name, value in self._read_headers():
             if name == key:
                 return "" if value is None else value.decode("utf-8", "replace")
         return ""

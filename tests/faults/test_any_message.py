@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import confluent_kafka
 import pytest
+from confluent_kafka import cimpl
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, DeadLetter, Message, Ordering, RetryPolicy
 from dp_kafka.kafkatest import EmbeddedCluster
-from tests.waiting import PATIENCE
+from tests.looking import eventually
+from tests.sending import on_broker, received
+from tests.waiting import PATIENCE, Logged, fields
 
 Headers = list[tuple[str, bytes | None]]
 Sent = tuple[bytes | None, bytes | None, Headers]
@@ -129,3 +134,59 @@ def test_any_message_comes_as_it_was_sent_and_kills_nothing(groups: Groups, sent
     for group in groups.groups:
         assert group.stuck_or_dead() == []
         assert str(group.state) == "Consuming"
+
+
+def produce_raw(
+    bootstrap_servers: str, topic: str, value: bytes, raw_headers: list[tuple[bytes, bytes]]
+) -> None:
+    """Produce a message with header keys of any bytes, which confluent_kafka's own producer does not take."""
+    library = ctypes.CDLL(cimpl.__file__)
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = library[name]
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    pointer, text, size, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int
+    error = ctypes.create_string_buffer(512)
+    conf = function("rd_kafka_conf_new", pointer)()
+    function("rd_kafka_conf_set", number, pointer, text, text, text, size)(
+        conf, b"bootstrap.servers", bootstrap_servers.encode(), error, 512
+    )
+    client = function("rd_kafka_new", pointer, number, pointer, text, size)(0, conf, error, 512)
+    assert client, error.value
+    made = function("rd_kafka_headers_new", pointer, size)(len(raw_headers))
+    add = function("rd_kafka_header_add", number, pointer, text, ctypes.c_ssize_t, text, ctypes.c_ssize_t)
+    for key, content in raw_headers:
+        add(made, key, len(key), content, len(content))
+    # Pairs of a tag (topic 1, partition 3, value 4, headers 10) and what it stands before; 0 ends them.
+    arguments = (
+        *(number(1), text(topic.encode())),
+        *(number(3), ctypes.c_int32(0)),
+        *(number(4), text(value), size(len(value))),
+        *(number(10), pointer(made)),
+        number(0),
+    )
+    assert function("rd_kafka_producev", number, pointer)(client, *arguments) == 0
+    assert function("rd_kafka_flush", number, pointer, number)(client, int(PATIENCE * 1000)) == 0
+    function("rd_kafka_destroy", None, pointer)(client)
+
+
+def test_header_keys_that_are_not_utf_8_cost_the_headers_and_nothing_else(
+    cluster: EmbeddedCluster, groups: Groups, logged: Logged
+) -> None:
+    """Any producer may write them. Also its dead letter is sent, without headers of its own."""
+    before = len(groups.seen["plain"])
+    produce_raw(cluster.bootstrap_servers, groups.topic, b"odd", [(b"\xff\xfe", b"x"), (b"fine", b"y")])
+    groups.send([(b"next", None, [("fine", b"z")])])
+    groups.wait(before + 2)
+    assert groups.seen["plain"][before:] == [(b"odd", None, []), (b"next", None, [("fine", b"z")])]
+    record = logged.wait("headers not read: the key of one is not UTF-8")
+    assert fields(record)["topic"] == groups.topic
+    eventually(lambda: dead_letters(cluster, groups.topic)[-2:], [b"odd", b"next"])
+
+
+def dead_letters(cluster: EmbeddedCluster, topic: str) -> list[bytes | None]:
+    """What is in the dead letter topic."""
+    name = f"{topic}-dead"
+    return [message.value() for message in received(cluster, name, on_broker(cluster, name))]
