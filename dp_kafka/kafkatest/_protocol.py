@@ -10,7 +10,16 @@ from confluent_kafka import KafkaError, KafkaException
 
 from dp_kafka.kafkatest._librdkafka import EmbeddedClusterError
 
-__all__ = ["DISCONNECT", "ErrorSpec", "api_key", "api_name", "error_code", "injectable_since"]
+__all__ = [
+    "DISCONNECT",
+    "ERROR_CODES",
+    "ErrorSpec",
+    "api_key",
+    "api_name",
+    "error_code",
+    "injectable_since",
+    "near",
+]
 
 ErrorSpec: TypeAlias = str | int | KafkaError | KafkaException
 """An error by name ("NOT_LEADER_FOR_PARTITION"), by code, or as the client's own object."""
@@ -73,12 +82,12 @@ _ALWAYS = (0, 0, 0)
 _METADATA_DELAYS_SINCE = (2, 15, 0)
 _METADATA_ERRORS_SINCE = (2, 16, 0)
 
-_ERROR_CODES: dict[str, int] = {
+ERROR_CODES: dict[str, int] = {
     name: code
     for name, code in vars(KafkaError).items()
     if name.strip("_").isupper() and isinstance(code, int)
 }
-_CODES = frozenset(_ERROR_CODES.values())
+_CODES = frozenset(ERROR_CODES.values())
 _UNKNOWN = -1  # the one negative code that a broker sends; the others are librdkafka's own
 
 
@@ -90,8 +99,8 @@ def api_key(request: str | int) -> int:
         raise EmbeddedClusterError(f"no request of Kafka's protocol has the key {request}")
     key = _API_KEYS.get(request.lower()) if isinstance(request, str) else None
     if key is None:
-        near = _near(str(request), _API_NAMES.values())
-        raise EmbeddedClusterError(f"{request!r} is not the name of a Kafka request{near}")
+        hint = near(str(request), _API_NAMES.values())
+        raise EmbeddedClusterError(f"{request!r} is not the name of a Kafka request{hint}")
     return key
 
 
@@ -110,7 +119,7 @@ def injectable_since(key: int, codes: Iterable[int]) -> tuple[int, int, int]:
         )
     if key != _METADATA:
         return _ALWAYS
-    plain = all(code in (0, _ERROR_CODES[DISCONNECT]) for code in codes)
+    plain = all(code in (0, ERROR_CODES[DISCONNECT]) for code in codes)
     return _METADATA_DELAYS_SINCE if plain else _METADATA_ERRORS_SINCE
 
 
@@ -124,10 +133,10 @@ def error_code(error: ErrorSpec) -> int:
     if isinstance(error, KafkaError):
         error = error.code()
     if isinstance(error, str):
-        code = _ERROR_CODES.get(error.upper())
+        code = ERROR_CODES.get(error.upper())
         if code is None:
             raise EmbeddedClusterError(
-                f"{error!r} is not the name of a Kafka error{_near(error.upper(), _ERROR_CODES)}"
+                f"{error!r} is not the name of a Kafka error{near(error.upper(), ERROR_CODES)}"
             )
     elif isinstance(error, int) and not isinstance(error, bool):
         code = error
@@ -137,7 +146,7 @@ def error_code(error: ErrorSpec) -> int:
         raise EmbeddedClusterError(
             f"an error is given as its name or its code, not as {type(error).__name__}"
         )
-    if code < _UNKNOWN and code != _ERROR_CODES[DISCONNECT]:
+    if code < _UNKNOWN and code != ERROR_CODES[DISCONNECT]:
         raise EmbeddedClusterError(
             f"{error!r} is an error of the client itself, no broker answers with it: "
             f"use a broker's error, or {DISCONNECT} to cut the connection"
@@ -145,7 +154,8 @@ def error_code(error: ErrorSpec) -> int:
     return code
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str]) -> str:
+    """Those of `names` that somebody who wrote `name` may have meant, as the end of a sentence."""
     by_lower = {candidate.lower(): candidate for candidate in names}
     found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
     return f"; did you mean {', '.join(by_lower[lower] for lower in found)}?" if found else ""

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from dp_kafka.config import checks
 from dp_kafka.health.lookup import Found
 from dp_kafka.health.probe import Answer
+from dp_kafka.kafkatest._protocol import ERROR_CODES, near
 from dp_kafka.kafkatest.memory.groups import Group, Member, Partition
 from dp_kafka.kafkatest.memory.records import Log, Record
 
@@ -35,13 +36,8 @@ _DEFAULT_FAILURES: dict[str, Failure] = {
     "poll": "_TRANSPORT",
     "produce": "_MSG_TIMED_OUT",
 }
-_CODES: dict[str, int] = {
-    name: code
-    for name, code in vars(KafkaError).items()
-    if name.strip("_").isupper() and isinstance(code, int)
-}
 _RETRIABLE = frozenset(
-    _CODES[name]
+    ERROR_CODES[name]
     for name in (
         "_TRANSPORT",
         "COORDINATOR_NOT_AVAILABLE",
@@ -58,9 +54,12 @@ def kafka_error(error: str | int | KafkaError, text: str | None = None) -> Kafka
     """The client's object for an error given by name or code; raises ValueError if there is none such."""
     if isinstance(error, KafkaError):
         return error
-    code = _CODES.get(error.upper()) if isinstance(error, str) else error
-    if code is None or code not in _CODES.values():
-        raise ValueError(f"{error!r} is no error of Kafka's: give a name as in 'NOT_COORDINATOR', or a code")
+    code = ERROR_CODES.get(error.upper()) if isinstance(error, str) else error
+    if code is None or code not in ERROR_CODES.values():
+        hint = near(error, ERROR_CODES) if isinstance(error, str) else ""
+        raise ValueError(
+            f"{error!r} is no error of Kafka's{hint}: give a name as in 'NOT_COORDINATOR', or a code"
+        )
     fatal = code == KafkaError._FATAL
     made: KafkaError = KafkaError(code, text or KafkaError(code).str(), fatal, code in _RETRIABLE)
     return made

@@ -21,14 +21,12 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from dp_kafka.kafkatest.memory.client import POLL_SECONDS, MemoryClient
 from dp_kafka.kafkatest.memory.cluster import MemoryCluster, kafka_error
 from dp_kafka.kafkatest.memory.groups import Change, Commit, Group, Member, Partition
 from dp_kafka.kafkatest.memory.records import Event, Record
 
-__all__ = ["POLL_SECONDS", "MemoryConsumer"]
-
-#: The longest that a poll waits, whatever it is asked: so soon its caller sees that it is to stop.
-POLL_SECONDS = 0.01
+__all__ = ["MemoryConsumer"]
 
 _Callback = Callable[[Any, list[TopicPartition]], object]
 
@@ -44,17 +42,16 @@ class Answered(NamedTuple):
     leader_epoch: int | None = None
 
 
-class MemoryConsumer:
+class MemoryConsumer(MemoryClient):
     """One consumer; its owner alone calls it, from one thread at a time.
 
     `_position` and `_paused` hold what it fetches; the cluster's lock guards its place in the group.
     """
 
     def __init__(self, cluster: MemoryCluster, properties: dict[str, Any]) -> None:
-        self._cluster = cluster
+        super().__init__(cluster, properties)
         self._group_name = str(properties["group.id"])
         self._latest = str(properties.get("auto.offset.reset", "latest")) in ("latest", "largest", "end")
-        self._error_cb: Callable[[KafkaError], object] | None = properties.get("error_cb")
         self._stats_cb: Callable[[str], object] | None = properties.get("stats_cb")
         self._stats_seconds = int(properties.get("statistics.interval.ms", 0)) / 1000
         self._stats_due = time.monotonic() + self._stats_seconds
@@ -67,7 +64,6 @@ class MemoryConsumer:
         self._assigned = False
         #: Answers to asynchronous commits, told by the next poll.
         self._answers: deque[tuple[KafkaError | None, list[Answered]]] = deque()
-        self._outages = 0
         self._closed = False
 
     # -- the group ----------------------------------------------------------------------------------
@@ -163,7 +159,7 @@ class MemoryConsumer:
     def _has_something(self) -> bool:
         """Whether there is anything to fetch or to serve; hold the lock."""
         member = self._member
-        if (member is not None and member.changes) or self._answers or self._is_news_of_outage():
+        if (member is not None and member.changes) or self._answers or self._has_outage_to_tell():
             return True
         return self._cluster.is_up and any(
             self._cluster.logs(partition.topic)[partition.number].end > position
@@ -217,10 +213,7 @@ class MemoryConsumer:
     # -- callbacks ----------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        if self._is_news_of_outage():
-            self._outages = self._cluster.outages
-            if self._error_cb is not None:
-                self._error_cb(kafka_error("_ALL_BROKERS_DOWN", "the cluster in memory is down"))
+        self._tell_of_outage()
         while self._answers:
             answer = self._answers.popleft()
             if self._on_commit is not None:
@@ -246,9 +239,6 @@ class MemoryConsumer:
                     "fetch_state": "active",
                 }
         return {"topics": topics}
-
-    def _is_news_of_outage(self) -> bool:
-        return not self._cluster.is_up and self._outages != self._cluster.outages
 
     def _serve_change(self) -> bool:
         """Tell of one change in the group, and carry it out; False if there is none."""
@@ -376,10 +366,3 @@ class MemoryConsumer:
         with self._cluster.changed:
             log = self._cluster.logs(partition.topic)[partition.partition]
             return log.first, log.end
-
-    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
-        """Topics with their partitions; raises KafkaException when the cluster is down for `timeout`."""
-        # It waits only when its owner knows of the outage: whoever is to hear of it polls first.
-        if not self._cluster.wait_up(0 if self._is_news_of_outage() else max(timeout, 0)):
-            self._cluster.unreachable()
-        return self._cluster.metadata(topic)

@@ -15,8 +15,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from dp_kafka.headers import Headers
+from dp_kafka.kafkatest.memory.client import POLL_SECONDS, MemoryClient
 from dp_kafka.kafkatest.memory.cluster import MemoryCluster, kafka_error
-from dp_kafka.kafkatest.memory.consumer import POLL_SECONDS
 from dp_kafka.kafkatest.memory.records import Record, partition_of
 
 __all__ = ["MemoryProducer"]
@@ -28,19 +28,17 @@ _QUEUE_MESSAGES = 100_000
 _MESSAGE_BYTES = 1_000_000
 
 
-class MemoryProducer:
+class MemoryProducer(MemoryClient):
     """One producer; the cluster's lock guards its queues."""
 
     def __init__(self, cluster: MemoryCluster, properties: dict[str, Any]) -> None:
-        self._cluster = cluster
-        self._error_cb: Callable[[KafkaError], object] | None = properties.get("error_cb")
+        super().__init__(cluster, properties)
         self._most = int(properties.get("queue.buffering.max.messages", _QUEUE_MESSAGES))
         self._largest = int(properties.get("message.max.bytes", _MESSAGE_BYTES))
         #: Messages that wait for the cluster to come up, oldest first.
         self._waiting: deque[tuple[Record, _Callback | None]] = deque()
         #: Delivery reports that have not been given.
         self._reports: deque[tuple[Record, _Callback | None]] = deque()
-        self._outages = 0
 
     def produce(
         self,
@@ -94,20 +92,14 @@ class MemoryProducer:
                 cluster.changed.wait_for(self._has_something, min(abs(timeout), POLL_SECONDS))
                 self._deliver()
             reports, self._reports = self._reports, deque()
-            is_news = self._is_news_of_outage()
-            self._outages = cluster.outages if is_news else self._outages
-        if is_news and self._error_cb is not None:
-            self._error_cb(kafka_error("_ALL_BROKERS_DOWN", "the cluster in memory is down"))
+        told = self._tell_of_outage()
         for record, on_delivery in reports:
             if on_delivery is not None:
                 on_delivery(record.error(), record)
-        return len(reports) + is_news
+        return len(reports) + told
 
     def _has_something(self) -> bool:
-        return bool(self._reports or (self._waiting and self._cluster.is_up) or self._is_news_of_outage())
-
-    def _is_news_of_outage(self) -> bool:
-        return not self._cluster.is_up and self._outages != self._cluster.outages
+        return bool(self._reports or (self._waiting and self._cluster.is_up) or self._has_outage_to_tell())
 
     def flush(self, timeout: float = -1) -> int:
         """Give reports until every message has had one, at most `timeout` seconds; how many have not."""
@@ -130,13 +122,6 @@ class MemoryProducer:
             while self._waiting and in_queue:
                 record, on_delivery = self._waiting.popleft()
                 self._reports.append((record.refused(kafka_error("_PURGE_QUEUE")), on_delivery))
-
-    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
-        """Topics with their partitions; raises KafkaException when the cluster is down for `timeout`."""
-        # It waits only when its owner knows of the outage: whoever is to hear of it polls first.
-        if not self._cluster.wait_up(0 if self._is_news_of_outage() else max(timeout, 0)):
-            self._cluster.unreachable()
-        return self._cluster.metadata(topic)
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._reports)
