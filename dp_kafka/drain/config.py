@@ -13,7 +13,7 @@ from dp_kafka.errors import ConfigError, DpKafkaError
 __all__ = ["DrainProgress", "DrainResult", "DrainTopicConfig", "DrainTopicInput"]
 
 #: Seconds after which the broker counts a drain that fell silent as gone. As long as that of most groups: the
-#: embedded broker gives a member up that waits for longer than its session for a rebalance of theirs.
+#: embedded broker gives a member up that waits longer than its session for the last one's, less a second.
 _SESSION = 10.0
 _ANY = "any"
 #: Client properties that an admin client has no use for.

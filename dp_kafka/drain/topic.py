@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 
 from dp_kafka.admin.client import Admin
 from dp_kafka.admin.groups import GroupInfo, describe_group
@@ -24,6 +25,8 @@ logger = logging.getLogger("dp_kafka.drain")
 _AT_ONCE = 100
 #: Polls between two looks at what other members have committed, and the seconds that a look may take.
 _POLLS, _LAST_LOOK = 5, 0.2
+#: Seconds to wait for an assignment before it is tried anew, where brokers do not say who is in a group.
+_PATIENCE = 20.0
 #: Refusals of a commit from outside the group: it has members, or had some once and the broker is strict.
 _OF_MEMBERS = frozenset(
     {"UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"}
@@ -144,10 +147,8 @@ class TopicDrain:
 
     def _commit_as_member(self, offsets: GroupOffsets, *, ask_who: bool) -> None:
         """Commit as a member of the group: what is assigned to this one; the others have to do the rest."""
-        config = self._config.member(self._what.topic, self._what.group_name)
-        with Member(config, self._stop, watch_others=ask_who) as member:
-            if not member.join(self._until):
-                raise self._too_late("the group gave it no assignment")
+        with ExitStack() as stack:
+            member = self._joined(stack, ask_who)
             if not self._config.live_members and self._others(member):
                 raise self._refusal("other live members")
             self._commit_own(member, offsets)
@@ -156,6 +157,18 @@ class TopicDrain:
                 if not all(member.poll(self._until - _LAST_LOOK) for _ in range(_POLLS)):
                     raise self._too_late("other members have the rest, and did not consume it")
                 self._commit_own(member, offsets)
+
+    def _joined(self, stack: ExitStack, ask_who: bool) -> Member:
+        """A member of the group, with an assignment, that `stack` has leave it again."""
+        config = self._config.member(self._what.topic, self._what.group_name)
+        while time.monotonic() < self._until and not self._stop.is_set():
+            with ExitStack() as attempt:
+                member = attempt.enter_context(Member(config, self._stop, watch_others=ask_who))
+                # A busy embedded broker may forget a member that waits, without a word.
+                if member.join(min(self._until, time.monotonic() + _PATIENCE) if ask_who else self._until):
+                    stack.push(attempt.pop_all())
+                    return member
+        raise self._too_late("the group gave it no assignment")
 
     def _others(self, member: Member) -> bool:
         """Whether there are other members, as far as can be told without asking the broker."""

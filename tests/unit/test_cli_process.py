@@ -19,7 +19,9 @@ from tests.conftest import CommittedFunction, SendFunction, TopicFactory
 from tests.sending import nobody, received
 from tests.waiting import PATIENCE
 
-LIMIT = PATIENCE * 2
+#: Seconds for a process to begin, or to end, on a busy machine too.
+LIMIT = PATIENCE * 6
+pytestmark = pytest.mark.timeout(300)
 
 
 @contextlib.contextmanager
