@@ -52,12 +52,10 @@ class Channel(Queue[T], Generic[T]):
             ChannelClosed: the channel is closed, or was closed while this call waited.
             queue.Full: no room within `timeout`, or at once with `block=False`.
         """
-        deadline = _deadline(block, timeout)
+        deadline = None if block and timeout is None else _deadline(block, timeout)
         with self.mutex:
-            while not self._closed and 0 < self.maxsize <= self._qsize():
-                if not _wait(self.not_full, deadline):
-                    raise Full
-            self._check_open()
+            if self._closed or 0 < self.maxsize <= self._qsize():
+                self._wait_for_room_locked(deadline)
             self._put(item)
             self.unfinished_tasks += 1
             self.not_empty.notify()
@@ -69,20 +67,31 @@ class Channel(Queue[T], Generic[T]):
             ChannelClosed: the channel is closed and empty.
             queue.Empty: nothing came within `timeout`, or at once with `block=False`.
         """
-        deadline = _deadline(block, timeout)
+        deadline = None if block and timeout is None else _deadline(block, timeout)
         with self.mutex:
-            while not self._qsize():
-                if self._closed:
-                    raise ChannelClosed("get on a closed and empty channel: its owner has been closed")
-                if not _wait(self.not_empty, deadline):
-                    raise Empty
+            if not self._qsize():
+                self._wait_for_item_locked(deadline)
             item = self._get()
-            self.not_full.notify()
+            if self.maxsize:
+                self.not_full.notify()
             return item
+
+    def _wait_for_room_locked(self, deadline: float | None) -> None:
+        while not self._closed and 0 < self.maxsize <= self._qsize():
+            if not _wait(self.not_full, deadline):
+                raise Full
+        self._check_open()
 
     def _check_open(self) -> None:
         if self._closed:
             raise ChannelClosed("put on a closed channel: its owner has been closed")
+
+    def _wait_for_item_locked(self, deadline: float | None) -> None:
+        while not self._qsize():
+            if self._closed:
+                raise ChannelClosed("get on a closed and empty channel: its owner has been closed")
+            if not _wait(self.not_empty, deadline):
+                raise Empty
 
     def __iter__(self) -> Iterator[T]:
         """Yield items as they come, until the channel is closed and empty."""

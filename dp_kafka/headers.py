@@ -16,6 +16,7 @@ __all__ = [
     "HeaderValue",
     "Headers",
     "current_trace_id",
+    "has_trace_id",
     "header_list",
     "new_trace_id",
     "received_headers",
@@ -141,27 +142,57 @@ def header_list(headers: Headers | None) -> list[tuple[str, HeaderValue]]:
     if headers is None:
         return []
     pairs: list[tuple[str, HeaderValue]] = []
-    for pair in headers.items() if isinstance(headers, Mapping) else headers:
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            raise TypeError("headers must be a mapping or (key, value) pairs")
-        key, value = pair
-        if not isinstance(key, str):
-            raise TypeError(f"a header key must be str, but is {type(key).__name__}")
-        # confluent_kafka crashes the process over a key that it can't encode, and cuts one at a NUL.
-        _check_text("a header key", key)
-        if "\0" in key:
-            raise ValueError(f"a header key must not contain a NUL character, found {key!r}")
-        if isinstance(value, str):
-            _check_text(f"the value of header {key!r}", value)
-            if "\0" in value:
-                # It would cut the value there, too, but not bytes.
-                value = value.encode()
-        elif value is not None and not isinstance(value, bytes):
-            raise TypeError(
-                f"the value of header {key!r} must be str, bytes or None, but is {type(value).__name__}"
-            )
-        pairs.append((key, value))
+    # To ask whether a list is a Mapping costs as much as all the rest.
+    for pair in headers if type(headers) is list else _pairs(headers):
+        # This runs for each message: what nearly every header is goes by without a call.
+        if type(pair) is tuple and len(pair) == 2:
+            key, value = pair
+            if (
+                type(key) is str
+                and key.isascii()
+                and "\0" not in key
+                and (type(value) is bytes or (type(value) is str and value.isascii() and "\0" not in value))
+            ):
+                pairs.append(pair)
+                continue
+        pairs.append(_checked_pair(pair))
     return pairs
+
+
+def has_trace_id(headers: list[tuple[str, HeaderValue]] | None) -> bool:
+    """Whether checked headers name a trace id."""
+    if headers:
+        # A loop, as a generator for each message costs more.
+        for name, _ in headers:
+            if name == TRACE_ID_HEADER:
+                return True
+    return False
+
+
+def _pairs(headers: Headers) -> Iterable[tuple[str, HeaderValue]]:
+    return headers.items() if isinstance(headers, Mapping) else headers
+
+
+def _checked_pair(pair: object) -> tuple[str, HeaderValue]:
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+        raise TypeError("headers must be a mapping or (key, value) pairs")
+    key, value = pair
+    if not isinstance(key, str):
+        raise TypeError(f"a header key must be str, but is {type(key).__name__}")
+    # confluent_kafka crashes the process over a key that it can't encode, and cuts one at a NUL.
+    _check_text("a header key", key)
+    if "\0" in key:
+        raise ValueError(f"a header key must not contain a NUL character, found {key!r}")
+    if isinstance(value, str):
+        _check_text(f"the value of header {key!r}", value)
+        if "\0" in value:
+            # It would cut the value there, too, but not bytes.
+            return key, value.encode()
+    elif value is not None and not isinstance(value, bytes):
+        raise TypeError(
+            f"the value of header {key!r} must be str, bytes or None, but is {type(value).__name__}"
+        )
+    return key, value
 
 
 def _check_text(what: str, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dp_kafka.channels import Channel, ErrorsChannel
 from dp_kafka.errors import DpKafkaError
-from dp_kafka.headers import Headers, HeaderValue, current_trace_id, header_list
+from dp_kafka.headers import Headers, HeaderValue, current_trace_id, has_trace_id, header_list
 
 __all__ = ["BytesMessage", "DeliveryCallback", "InjectFunction", "OutputChannel", "ProducerChannels"]
 
@@ -52,7 +52,8 @@ class BytesMessage:
         self.partition = partition
         self.timestamp = timestamp
         self.on_delivery = on_delivery
-        self.trace_id = current_trace_id()
+        #: Of the context; not looked up where the headers have one, as it costs as much as the rest of this.
+        self.trace_id = None if has_trace_id(self.headers) else current_trace_id()
         #: Set on the copy that an output channel with tracing makes of the message.
         self.inject: InjectFunction | None = None
 
@@ -109,6 +110,13 @@ class OutputChannel(Channel[BytesMessage]):
             self.queue.clear()
             self.not_full.notify_all()
         return items
+
+    def settle(self, count: int) -> None:
+        """`count` messages that were taken are sent or given up: as `task_done`, for many at once."""
+        with self.mutex:
+            self.unfinished_tasks -= count
+            if not self.unfinished_tasks:
+                self.all_tasks_done.notify_all()
 
     def wait_sent(self, timeout: float | None) -> bool:
         """Wait until all that was put is sent or given up, at most `timeout` seconds; True if so."""

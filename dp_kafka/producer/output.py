@@ -31,6 +31,8 @@ logger = logging.getLogger("dp_kafka.producer")
 
 #: How long it waits for room, or for the initialisation, before it looks whether it has to give up.
 LOOK_SECONDS = 0.1
+#: After how many messages it tells the channel at the latest: each time costs as much as a message.
+SETTLE_MESSAGES = 64
 
 
 class OutputThread(threading.Thread):
@@ -56,6 +58,8 @@ class OutputThread(threading.Thread):
         self.hurry = False
         #: How many messages were given up.
         self.given_up = 0
+        #: How many were sent that the channel still counts.
+        self._sent = 0
 
     def run(self) -> None:
         """Send until the channel is closed and empty."""
@@ -68,26 +72,43 @@ class OutputThread(threading.Thread):
                 try:
                     self._send(message)
                 except BaseException as error:  # noqa: BLE001  # one that can't be sent must not stop the others
+                    self._settle()
                     self._failed(message, error)
-                self._output.task_done()
+                self._sent += 1
+                if self._sent >= SETTLE_MESSAGES:
+                    self._settle()
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell the channel what was sent since the last time; it counts those messages no more."""
+        sent, self._sent = self._sent, 0
+        if sent:
+            self._output.settle(sent)
 
     def _send(self, message: BytesMessage) -> None:
+        send = self._sender.send
+        # The first try waits for nothing, so that what was sent before is settled before this waits.
+        patience = 0.0
         while not self.hurry:
-            if not self._initialised.is_set() and not self._initialised.wait(LOOK_SECONDS):
-                continue
+            if not self._initialised.is_set():
+                self._settle()
+                if not self._initialised.wait(LOOK_SECONDS):
+                    continue
             try:
-                self._sender.send(
+                send(
                     message.value,
                     message.key,
                     message.headers,
                     message.partition,
                     message.timestamp,
                     message.on_delivery,
-                    LOOK_SECONDS,
+                    patience,
                     message.trace_id,
                     message.inject,
                 )
             except QueueFullError:
+                self._settle()
+                patience = LOOK_SECONDS
                 continue
             return
         self.given_up += 1

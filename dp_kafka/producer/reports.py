@@ -8,7 +8,6 @@ Guarantees:
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -93,16 +92,13 @@ class Reports:
         #: The last thing that librdkafka said of itself.
         self.last_error: KafkaClientError | None = None
 
-    def calling(self, callback: DeliveryCallback) -> Callable[[_KafkaErrorLike | None, Any], None]:
-        """The report of a message whose sender wants to know; any thread."""
-        return functools.partial(self._delivered_to, callback)
-
     def delivered(self, error: _KafkaErrorLike | None, message: Any) -> None:
         """The report of a message whose sender does not ask."""
         if error is not None:
             self._undelivered(error, message)
 
-    def _delivered_to(self, callback: DeliveryCallback, error: _KafkaErrorLike | None, message: Any) -> None:
+    def delivered_to(self, callback: DeliveryCallback, error: _KafkaErrorLike | None, message: Any) -> None:
+        """The report of a message whose sender wants to know."""
         failure = None if error is None else self._undelivered(error, message)
         try:
             callback(failure, message)

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from confluent_kafka import KafkaError, KafkaException
@@ -30,6 +31,7 @@ from dp_kafka.headers import (
     Headers,
     HeaderValue,
     current_trace_id,
+    has_trace_id,
     header_list,
     new_trace_id,
 )
@@ -57,6 +59,10 @@ class Sender:
         self._delivery = delivery
         #: One bound method for all messages: it costs least.
         self._delivered = delivery.reports.delivered
+        self._delivered_to = delivery.reports.delivered_to
+        #: The last callback and the report that calls it: mostly the next message has the same. A new one for
+        #: each of a full queue of messages costs as much as the rest of the way, in garbage collections.
+        self._last: tuple[DeliveryCallback | None, Callable[..., None]] = (None, self._delivered)
         #: Guards `_produce` together with its call: after `close` has replaced it, what was accepted
         #: before is in librdkafka's queue, where flush sees it. Nothing in it blocks. Reentrant only to
         #: tell whether the thread that asks holds it, see `interrupted`.
@@ -84,27 +90,29 @@ class Sender:
 
         `inject` may change the message's headers, which are a list of its own, before it goes.
         """
-        all_headers = self._headers.copy()
-        if headers is not None:
-            all_headers += header_list(headers)
-        if not all_headers or not any(name == TRACE_ID_HEADER for name, _ in all_headers):
-            all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
+        all_headers = self._all_headers(headers, trace_id)
         if inject is not None:
             inject(all_headers)
         delivery = self._delivery
-        report = self._delivered if on_delivery is None else delivery.reports.calling(on_delivery)
+        last, report = self._last
+        if on_delivery is not last:
+            report = self._new_report(on_delivery)
         deadline: float | None = None
         if not delivery.initialised.is_set():
             deadline = self._wait_initialised(timeout)
-        options: dict[str, Any] = {}
-        if partition is not None:
-            options["partition"] = partition
-        if timestamp is not None:
-            options["timestamp"] = timestamp
+        options: dict[str, Any] | None = None
+        if partition is not None or timestamp is not None:
+            given = {"partition": partition, "timestamp": timestamp}
+            options = {name: option for name, option in given.items() if option is not None}
         while True:
             try:
                 with self._hand_over:
-                    self._produce(self._topic, value, key, on_delivery=report, headers=all_headers, **options)
+                    if options is None:
+                        self._produce(self._topic, value, key, on_delivery=report, headers=all_headers)
+                    else:
+                        self._produce(
+                            self._topic, value, key, on_delivery=report, headers=all_headers, **options
+                        )
             except BufferError:
                 if deadline is None:
                     deadline = time.monotonic() + (ROOM_SECONDS if timeout is None else timeout)
@@ -118,6 +126,23 @@ class Sender:
                 return
         # Not in the except clause: the codec's error holds the key, and would stay as the context.
         raise refused
+
+    def _all_headers(self, headers: Headers | None, trace_id: str | None) -> list[tuple[str, HeaderValue]]:
+        """The headers of a message, with a trace id, as a list of its own."""
+        all_headers = [] if headers is None else header_list(headers)
+        if self._headers:
+            all_headers = [*self._headers, *all_headers]
+        if not has_trace_id(all_headers):
+            all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
+        return all_headers
+
+    def _new_report(self, on_delivery: DeliveryCallback | None) -> Callable[..., None]:
+        if on_delivery is None:
+            return self._delivered
+        report = partial(self._delivered_to, on_delivery)
+        # In one step, so that no thread takes the report of another's callback.
+        self._last = (on_delivery, report)
+        return report
 
     def add_header(self, key: str, value: HeaderValue) -> None:
         """Send a header with every later message; an empty key is ignored."""
