@@ -12,7 +12,7 @@ from dp_kafka.errors import ChannelClosed
 
 T = TypeVar("T")
 
-__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal"]
+__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal", "wait_until"]
 
 
 class Channel(Queue[T], Generic[T]):
@@ -78,7 +78,7 @@ class Channel(Queue[T], Generic[T]):
 
     def _wait_for_room_locked(self, deadline: float | None) -> None:
         while not self._closed and 0 < self.maxsize <= self._qsize():
-            if not _wait(self.not_full, deadline):
+            if not wait_until(self.not_full, deadline):
                 raise Full
         self._check_open()
 
@@ -90,7 +90,7 @@ class Channel(Queue[T], Generic[T]):
         while not self._qsize():
             if self._closed:
                 raise ChannelClosed("get on a closed and empty channel: its owner has been closed")
-            if not _wait(self.not_empty, deadline):
+            if not wait_until(self.not_empty, deadline):
                 raise Empty
 
     def __iter__(self) -> Iterator[T]:
@@ -154,7 +154,7 @@ def _deadline(block: bool, timeout: float | None) -> float | None:
     return time.monotonic() + timeout
 
 
-def _wait(condition: threading.Condition, deadline: float | None) -> bool:
+def wait_until(condition: threading.Condition, deadline: float | None) -> bool:
     """Wait for a notification; False when the deadline has passed."""
     if deadline is None:
         condition.wait()

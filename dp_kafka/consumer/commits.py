@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dp_kafka.consumer.message import Message
 
 __all__ = ["GroupCommit"]
 
 #: A round that the broker did not accept is tried again after this many seconds.
 RETRY_SECONDS = 0.5
+#: The shortest and the longest time after which the poll thread looks for the answer to a durable round. In
+#: between it waits a quarter of the time that the round has taken so far: so a quick answer is seen quickly,
+#: and a slow one costs few looks.
+LOOK_SECONDS = (0.0001, 0.005)
 
 
 class GroupCommit:
@@ -23,6 +32,8 @@ class GroupCommit:
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
+        #: Lets messages go that were parked; the poll thread calls it. The session sets it.
+        self.release: Callable[[list[Message]], None] = lambda _messages: None
         #: Whoever asks waits for the broker's answer.
         self.durable = interval == 0
         # Guards the tickets below. The poll thread waits on it too, for somebody to ask.
@@ -32,12 +43,15 @@ class GroupCommit:
         self._done = 0
         self._failed = 0
         self._over = False
+        #: Finished messages that are released with the answer, and the ticket of each, which ascend.
+        self._parked: deque[tuple[int, Message]] = deque()
         #: Set by whoever asks without waiting (workers set it themselves, to save the call). No lock: the
         #: poll thread clears it BEFORE it reads the positions, so what was finished before the flag was set
         #: is either read in this round or sets off the next one.
         self.wanted = False
         # The rest is owned by the poll thread.
         self._in_flight = False
+        self._begun_at = 0.0
         self._next_round = 0.0
 
     def ask(self, given_up: Callable[[], bool] = lambda: False) -> bool:
@@ -60,6 +74,30 @@ class GroupCommit:
             )
             return self._done >= ticket
 
+    def park(self, message: Message) -> bool:
+        """Ask for a durable commit of a finished message, and leave it here until the answer; any thread.
+
+        It is released with the answer, whatever that is. So a worker need not wait for it: each wait is a
+        switch of threads there and back, and takes longer than the broker. False if the session has ended.
+        """
+        with self._condition:
+            if self._over:
+                return False
+            self._asked += 1
+            self._parked.append((self._asked, message))
+            self._condition.notify_all()
+            return True
+
+    def _release_answered(self) -> None:
+        """Release what was parked and has its answer. Not under the lock: it wakes workers."""
+        answered = []
+        with self._condition:
+            until = self._asked if self._over else max(self._done, self._failed)
+            while self._parked and self._parked[0][0] <= until:
+                answered.append(self._parked.popleft()[1])
+        if answered:
+            self.release(answered)
+
     def look_again(self) -> None:
         """Partitions were given up: have those who wait see whether it was theirs. Poll thread only."""
         with self._condition:
@@ -80,6 +118,11 @@ class GroupCommit:
         """Whether a round waits for the broker's answer. Poll thread only."""
         return self._in_flight
 
+    def seconds_to_look(self, now: float) -> float:
+        """How long to wait before looking for the answer to the round in flight. Poll thread only."""
+        shortest, longest = LOOK_SECONDS
+        return min(max((now - self._begun_at) / 4, shortest), longest)
+
     def due(self, now: float) -> bool:
         """Whether a round should begin now. Poll thread only."""
         return not self._in_flight and now >= self._next_round and self.pending
@@ -96,6 +139,7 @@ class GroupCommit:
         with self._condition:
             self._begun = self._asked
         self._in_flight = True
+        self._begun_at = time.monotonic()
 
     def succeed(self) -> None:
         """The broker accepted the round, or there was nothing to send. Poll thread only."""
@@ -104,6 +148,7 @@ class GroupCommit:
         with self._condition:
             self._done = self._begun
             self._condition.notify_all()
+        self._release_answered()
 
     def retry(self) -> None:
         """The round failed and may succeed later: everybody goes on waiting. Poll thread only."""
@@ -118,15 +163,18 @@ class GroupCommit:
         with self._condition:
             self._failed = self._begun
             self._condition.notify_all()
+        self._release_answered()
 
     def give_up(self) -> None:
         """Tell all who wait that there is no answer; rounds go on. Poll thread only."""
         with self._condition:
             self._failed = self._asked
             self._condition.notify_all()
+        self._release_answered()
 
     def end(self) -> None:
         """No more rounds: whoever waits is told, whoever asks later too. Poll thread only."""
         with self._condition:
             self._over = True
             self._condition.notify_all()
+        self._release_answered()

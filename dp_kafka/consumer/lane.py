@@ -536,12 +536,23 @@ class Lane:
         """Whether the partition belongs to somebody else; any thread."""
         return self._phase is LanePhase.DROPPED
 
+    def park(self, message: Message) -> None:
+        """A worker is done with a message; it is released once the broker has its commit, or refuses it."""
+        if not (self.mark(message) and self.commits.park(message)):
+            self.release(message)
+
     def release(self, message: Message) -> None:
         """Let a message go, and offer the lane's next one."""
+        following = self.let_go(message)
+        if following is not None:
+            self.session.upstream.offer(following)
+
+    def let_go(self, message: Message) -> Message | None:
+        """Let a message go; the lane's next one, for whoever calls this to offer."""
         with self._lock:
             self._touch_locked(message)
             if message._flags & RELEASED:
-                return
+                return None
             message._flags |= RELEASED
             self._order.done(message._raw)
             self._in_hand -= 1
@@ -550,10 +561,9 @@ class Lane:
             done = message._done
         if done is not None:
             done.set()
-        if following is not None:
-            self.session.upstream.offer(following)
         if idle:
             self.session.lane_idle()
+        return following
 
     def is_released(self, message: Message) -> bool:
         """Whether the message has been let go."""

@@ -12,6 +12,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -272,7 +273,7 @@ class Poller(threading.Thread):
         if now >= self._housekeeping_due:
             session.log_held()
             self._look_at_workers(now)
-        room, pause, resume = flow.room(session.lanes.values(), now)
+        room, pause, resume = flow.room(session.lanes.values(), now, starving=self._upstream.starving)
         if pause:
             self._pause(client, pause)
         if resume:
@@ -281,15 +282,15 @@ class Poller(threading.Thread):
         if room:
             raws = client.consume(room, 0)
             if not raws:
-                if commits.durable and not commits.in_flight and session.in_hand():
-                    commits.wait_for_asker(SHORT_SECONDS)
+                if commits.durable and session.in_hand():
+                    self._wait_for_commits(commits, now)
                     return
                 waits = (commits.seconds_to_round(now), next_retry, POLL_SECONDS)
                 raw = client.poll(min(wait for wait in waits if wait is not None))
                 raws = [] if raw is None else [raw]
         else:
             if commits.durable:
-                commits.wait_for_asker(SHORT_SECONDS)
+                self._wait_for_commits(commits, now)
             else:
                 self._control.wait_not_running(SHORT_SECONDS)
             # Serves the callbacks; with every partition that has messages paused it brings none.
@@ -299,6 +300,16 @@ class Poller(threading.Thread):
             self._hand_out(session, raws)
         if self._fatal is not None:
             raise KafkaClientError.from_kafka_error(self._fatal)
+
+    def _wait_for_commits(self, commits: GroupCommit, now: float) -> None:
+        """Wait for somebody to ask for a durable commit, or a while for the answer to the round in flight.
+
+        Not in the client's poll(): it serves the answer, but returns only with a message.
+        """
+        if commits.in_flight:
+            self._control.wait_not_running(commits.seconds_to_look(now))
+        else:
+            commits.wait_for_asker(SHORT_SECONDS)
 
     def _look_at_workers(self, now: float) -> None:
         self._housekeeping_due = now + HOUSEKEEPING_SECONDS
@@ -507,7 +518,9 @@ class Poller(threading.Thread):
             self.pulse.beat(time.monotonic())
             if self._is_over(patience):
                 break
-            if session.commits.durable and session.commits.pending and not committer.commit_now():
+            commits = session.commits
+            # The answer to a round in flight can't be heard in here: it is asked for again.
+            if commits.durable and (commits.pending or commits.in_flight) and not committer.commit_now():
                 self._pause_commits()
         # Tried again, as a coordinator that has just moved answers so: what is not committed now is handled
         # again by whoever gets the partition.
@@ -580,9 +593,16 @@ class Poller(threading.Thread):
             lane.paused = True
 
     def _resume(self, client: Any, lanes: list[Lane]) -> None:
-        client.resume([TopicPartition(lane.topic, lane.partition) for lane in lanes])
+        partitions = [TopicPartition(lane.topic, lane.partition) for lane in lanes]
+        client.resume(partitions)
         for lane in lanes:
             lane.paused = False
+        # By itself librdkafka fetches them again when the thread of their broker next wakes up: in up to a
+        # second, if it has nothing else to fetch there. To seek to where they stand wakes it.
+        for position in client.position(partitions):
+            if position.offset >= 0:
+                with contextlib.suppress(KafkaException):
+                    client.seek(position)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if self._committer is not None:

@@ -38,6 +38,7 @@ class Session:
     ) -> None:
         self.upstream = upstream
         self.commits = commits
+        commits.release = self._release
         #: What makes events of its messages' values.
         self.codec = codec
         self.lanes: dict[int, Lane] = {}
@@ -71,6 +72,11 @@ class Session:
             if self.lanes.get(lane.partition) is lane:
                 del self.lanes[lane.partition]
         self.commits.look_again()
+
+    def _release(self, messages: list[Message]) -> None:
+        """Release messages whose durable commits have their answer. Poll thread."""
+        following = [message._lane.let_go(message) for message in messages]
+        self.upstream.offer_all([message for message in following if message is not None])
 
     def defer(self, message: Message, seconds: float) -> None:
         """Hand a failed message out again after `seconds`; it is in nobody's hand meanwhile. Its worker."""

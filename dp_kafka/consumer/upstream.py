@@ -7,10 +7,13 @@ number of buffered messages.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from queue import Empty
 
-from dp_kafka.channels import Channel
+from dp_kafka.channels import Channel, wait_until
 from dp_kafka.consumer.message import Message
+from dp_kafka.errors import ChannelClosed
 
 __all__ = ["UpstreamChannel"]
 
@@ -23,8 +26,12 @@ class UpstreamChannel(Channel[Message]):
 
     def __init__(self) -> None:
         super().__init__()
-        #: How often `flush` was called. Guarded by `mutex`.
+        #: How often `flush` was called. Guarded by `mutex`, as all that follows.
         self.flushes = 0
+        #: How many threads wait for a message, and whether one of them is about to wake up. It wakes the next
+        #: if there is more to take: many messages put at once must not wake as many threads to find nothing.
+        self._waiting = 0
+        self._waking = False
 
     #: Makes the current context that of a message's trace; None without tracing.
     enter_trace: Callable[[Message], None] | None = None
@@ -34,7 +41,14 @@ class UpstreamChannel(Channel[Message]):
         with self.mutex:
             if not self._closed:
                 self._put(message)
-                self.not_empty.notify()
+                self._wake_locked()
+
+    def offer_all(self, messages: list[Message]) -> None:
+        """`offer` for many, in one go."""
+        with self.mutex:
+            if not self._closed:
+                self.queue.extend(messages)
+                self._wake_locked()
 
     def take(self, block: bool = True, timeout: float | None = None) -> Message:
         """Take the next message that may be handled, waiting at most `timeout` seconds (None: for ever).
@@ -44,7 +58,7 @@ class UpstreamChannel(Channel[Message]):
             queue.Empty: nothing came within `timeout`, or at once with `block=False`.
         """
         while True:
-            message = super().get(block, timeout)
+            message = self._next(block, timeout)
             usable, following = message._lane.taken(message)
             if following is not None:
                 self.offer(following)
@@ -63,7 +77,7 @@ class UpstreamChannel(Channel[Message]):
             queue.Empty: nothing is there.
         """
         while True:
-            message = super().get(block=False)
+            message = self._next(block=False)
             messages = message._lane.taken_run(message, count)
             if messages:
                 return messages
@@ -73,17 +87,52 @@ class UpstreamChannel(Channel[Message]):
 
         Ends early when the channel is closed, or flushed since its count of `flushes` was read.
         """
-        with self.not_empty:
-            self.not_empty.wait_for(
-                lambda: self._qsize() > 0 or self._closed or self.flushes != flushes, timeout
-            )
-            return self._qsize() > 0
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.mutex:
+            while not self.queue and not self._closed and self.flushes == flushes:
+                if not self._wait_locked(deadline):
+                    break
+            return bool(self.queue)
 
     def flush(self) -> None:
         """Ask whoever collects a batch to handle now what it has: the messages are about to be given up."""
         with self.mutex:
             self.flushes += 1
             self.not_empty.notify_all()
+
+    def _next(self, block: bool, timeout: float | None = None) -> Message:
+        message = super().get(block, timeout)
+        if self.queue:
+            with self.mutex:
+                self._wake_locked()
+        return message
+
+    def _wake_locked(self) -> None:
+        if self._waiting and not self._waking and self.queue:
+            self._waking = True
+            self.not_empty.notify()
+
+    def _wait_locked(self, deadline: float | None) -> bool:
+        """Wait until something has happened; False when the deadline has passed."""
+        self._waiting += 1
+        try:
+            return wait_until(self.not_empty, deadline)
+        finally:
+            self._waiting -= 1
+            # Also when another one is about to wake up: one more is then woken, which does no harm.
+            self._waking = False
+
+    def _wait_for_item_locked(self, deadline: float | None) -> None:
+        while not self.queue:
+            if self._closed:
+                raise ChannelClosed("get on a closed and empty channel: its owner has been closed")
+            if not self._wait_locked(deadline) and not self.queue:
+                raise Empty
+
+    @property
+    def starving(self) -> bool:
+        """Whether somebody waits for a message and there is none; a glance without the lock."""
+        return self._waiting > 0 and not self.queue
 
     @property
     def has_messages(self) -> bool:

@@ -111,9 +111,14 @@ class Worker(WorkerThread):
         self.current = None
 
     def _settle(self, lane: Lane, message: Message) -> Message | None:
-        """Commit and release a message; the lane's next one, now in hand."""
+        """Commit and release a message; the lane's next one, now in hand.
+
+        With durable commits there is none: the message is released when the broker has answered, and the
+        worker takes what other lanes have meanwhile.
+        """
         if self._durable:
-            lane.commit(message)
+            lane.park(message)
+            return None
         following = lane.advance(message, finish=True)
         lane.commits.wanted = True
         return following

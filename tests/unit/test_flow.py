@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp_kafka import Ordering
-from dp_kafka.consumer.flow import MAX_FETCH, PATIENCE, Flow
+from dp_kafka.consumer.flow import MAX_FETCH, PATIENCE, STARVING_SECONDS, Flow
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.session import Session
 from tests.lanes import new_session, open_lane, raws
@@ -17,6 +17,11 @@ def fill(lane: Lane, count: int, size: int = 10) -> None:
     """Buffer `count` messages of `size` bytes; one more goes to the channel, if none waits there."""
     first = 1_000_000 * lane.partition
     lane.add(raws(*range(first, first + count), data=b"x" * size, partition=lane.partition))
+
+
+def fill_from(lane: Lane, first: int, count: int) -> None:
+    """Buffer `count` messages from an offset on."""
+    lane.add(raws(*range(first, first + count), data=b"x", partition=lane.partition))
 
 
 def empty(session: Session) -> None:
@@ -154,3 +159,86 @@ def test_what_is_fetched_never_exceeds_a_share_for_each_partition(
     assert room > 0 or buffered > 0 or not flowing
     assert not pause
     assert all(lane.paused for lane in resume)
+
+
+# -- a backlog of few partitions in front of workers that starve ---------------------------------------
+
+
+def _starve(flow: Flow, lanes: list[Lane], now: float = 0.0) -> tuple[int, list[Lane], list[Lane]]:
+    """What the flow decides after workers have starved for long enough."""
+    flow.room(lanes, now, starving=True)
+    return flow.room(lanes, now + STARVING_SECONDS, starving=True)
+
+
+def test_starving_workers_have_a_full_and_slow_partition_paused_at_once() -> None:
+    """Its messages would be all that is fetched, while the other workers have nothing to do."""
+    session = new_session()
+    lanes = [open_lane(session, partition) for partition in range(4)]
+    flow = Flow(800, 10**9)
+    fill(lanes[0], 401)
+    _, pause, resume = _starve(flow, lanes)
+    assert (pause, resume) == ([lanes[0]], [])
+    lanes[0].paused = True
+    room, pause, resume = flow.room(lanes, STARVING_SECONDS, starving=True)
+    assert (pause, resume) == ([], [])
+    assert 0 < room <= 100
+
+
+def test_a_partition_that_is_handled_quickly_is_not_paused() -> None:
+    """Then the others get their turn in no time, and a pause would throw away what was fetched."""
+    session = new_session()
+    lanes = [open_lane(session, partition) for partition in range(4)]
+    flow = Flow(800, 10**9)
+    fill(lanes[0], 401)
+    flow.room(lanes, 0.0, starving=True)
+    empty(session)
+    fill_from(lanes[0], 1_000_000, 401)
+    assert flow.room(lanes, STARVING_SECONDS, starving=True)[1] == []
+
+
+def test_no_partition_gets_more_than_its_share_while_sharing() -> None:
+    """Whatever comes in one fetch, all of it from one partition: its share, and all shares, stay bounded."""
+    session = new_session()
+    lanes = [open_lane(session, partition) for partition in range(4)]
+    flow = Flow(800, 10**9)
+    fill(lanes[0], 401)
+    _starve(flow, lanes)
+    lanes[0].paused = True
+    now = STARVING_SECONDS
+    for lane in lanes[1:]:
+        while not lane.paused:
+            now += 0.001
+            room, pause, _ = flow.room(lanes, now, starving=True)
+            if pause:
+                assert pause == [lane]
+                lane.paused = True
+            else:
+                assert room > 0
+                fill_from(lane, int(1_000_000 * (lane.partition + now)), room)
+            assert lane.buffered()[0] <= 100
+    assert sum(lane.buffered()[0] for lane in lanes) <= 800
+
+
+def test_sharing_ends_when_a_share_was_handled_in_no_time() -> None:
+    session = new_session()
+    lanes = [open_lane(session, partition) for partition in range(4)]
+    flow = Flow(800, 10**9)
+    fill(lanes[0], 401)
+    _starve(flow, lanes)
+    lanes[0].paused = True
+    empty(session)
+    assert flow.room(lanes, 2 * STARVING_SECONDS)[2] == [lanes[0]]
+    lanes[0].paused = False
+    assert flow.room(lanes, 3 * STARVING_SECONDS)[0] == 400
+
+
+def test_sharing_ends_when_there_is_nothing_to_share() -> None:
+    """Else a topic that is read to its end would go on with small fetches."""
+    session = new_session()
+    lanes = [open_lane(session, partition) for partition in range(4)]
+    flow = Flow(800, 10**9)
+    fill(lanes[0], 401)
+    assert _starve(flow, lanes)[0] <= 100
+    empty(session)
+    flow.room(lanes, 10.0)
+    assert flow.room(lanes, 10.0)[0] == 400
