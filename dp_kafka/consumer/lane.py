@@ -92,6 +92,8 @@ class Lane:
     __slots__ = (
         "_again",
         "_batched",
+        "_bytes",
+        "_chunked",
         "_chunks",
         "_holds",
         "_in_hand",
@@ -142,6 +144,9 @@ class Lane:
         self._skip: frozenset[int] = frozenset()
         #: Sizes of the batches that were added, newest last, to know the bytes that are buffered.
         self._chunks: deque[tuple[int, int]] = deque()
+        #: The messages and bytes of all of them.
+        self._chunked = 0
+        self._bytes = 0
         #: Poll thread: whether the partition is paused on the client.
         self.paused = False
         #: Poll thread: which change of the offsets the broker has acknowledged. Whoever waits for a durable
@@ -168,26 +173,31 @@ class Lane:
             if raws:
                 self._order.add(raws)
                 self._chunks.append((len(raws), size))
+                self._chunked += len(raws)
+                self._bytes += size
             first = self._offer_locked()
         if first is not None:
             self.session.upstream.offer(first)
 
     def buffered(self) -> tuple[int, int]:
-        """How many messages are buffered here, and about how many bytes."""
+        """How many messages are buffered here, and about how many bytes.
+
+        The poll thread asks each lane in each of its turns, so this looks at the oldest chunks alone.
+        """
         with self._lock:
             count = len(self._order)
-            seen = size = kept = 0
-            # Messages leave oldest first (nearly, by key), so the newest chunks are those still here.
-            for chunk_count, chunk_bytes in reversed(self._chunks):
-                kept += 1
-                if seen + chunk_count >= count:
-                    size += chunk_bytes * (count - seen) // chunk_count
-                    break
-                seen += chunk_count
-                size += chunk_bytes
-            while len(self._chunks) > kept:
-                self._chunks.popleft()
-            return count, size
+            chunks = self._chunks
+            # Messages leave oldest first (nearly, by key), so the newest are those still here.
+            gone = self._chunked - count
+            while chunks and gone >= chunks[0][0]:
+                chunk_count, chunk_bytes = chunks.popleft()
+                gone -= chunk_count
+                self._chunked -= chunk_count
+                self._bytes -= chunk_bytes
+            if gone > 0 and chunks:
+                chunk_count, chunk_bytes = chunks[0]
+                return count, self._bytes - chunk_bytes * gone // chunk_count
+            return count, self._bytes
 
     def drain(self) -> None:
         """Hand out no more; forget what is buffered, as somebody will fetch it again."""
@@ -208,6 +218,7 @@ class Lane:
         self._order.clear()
         self._again.clear()
         self._chunks.clear()
+        self._chunked = self._bytes = 0
 
     def skip(self, offsets: Iterable[int]) -> None:
         """Do not hand out these offsets: an earlier assignment has finished them. Before the first `add`."""
