@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import ssl
-import tempfile
 from pathlib import Path
 
 from dp_kafka.errors import CACertsError, ConfigError
@@ -117,6 +116,8 @@ def _openssl_verdict(cert: str, key: str) -> str:
     Python's ssl reads a pair from files only, so inline text lives for this call in a directory that nobody
     else may read. Raises OSError when there is no place for that.
     """
+    import tempfile  # seldom needed, and slow to import
+
     with tempfile.TemporaryDirectory(prefix="dp-kafka-") as folder:
         cert_file, key_file = (
             value if inline_text(value) is None else _private_file(Path(folder, name), value)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import methodcaller
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -31,7 +31,6 @@ from dp_kafka.consumer.commits import GroupCommit
 from dp_kafka.consumer.committer import Committer
 from dp_kafka.consumer.control import Control
 from dp_kafka.consumer.flow import Flow
-from dp_kafka.consumer.lag import Lag
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import KafkaErrorLike, RawMessage
 from dp_kafka.consumer.session import Session
@@ -43,6 +42,9 @@ from dp_kafka.logs import error_text, log_error, log_event
 from dp_kafka.pulse import Pulse, Trouble
 from dp_kafka.retry import get_retry_time
 from dp_kafka.state import State
+
+if TYPE_CHECKING:
+    from dp_kafka.consumer.lag import Lag
 
 __all__ = ["ClientFactory", "Poller", "confluent_consumer"]
 

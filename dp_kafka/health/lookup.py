@@ -9,13 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from dp_kafka import forks
 from dp_kafka.errors import PERMANENT_ERROR_NAMES, ClosedError
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
 
 __all__ = ["Found", "Lookup", "TopicLookup"]
 
@@ -44,6 +46,13 @@ class Lookup(Protocol):
         ...
 
 
+def _admin_client(properties: dict[str, Any]) -> AdminClient:
+    # Imported by the first check: it takes as long as the rest of the library.
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient(properties)
+
+
 class TopicLookup:
     """Looks one topic up, without creating it. Any thread; several may at the same time."""
 
@@ -51,11 +60,11 @@ class TopicLookup:
         self,
         properties: Mapping[str, Any],
         topic: str,
-        client_factory: Callable[[dict[str, Any]], AdminClient] = AdminClient,
+        client_factory: Callable[[dict[str, Any]], AdminClient] | None = None,
     ) -> None:
         self._properties = {**properties, "error_cb": self._on_error}
         self._topic = topic
-        self._factory = client_factory
+        self._factory = client_factory or _admin_client
         #: Guards the client, which is made once, and `_closed`.
         self._lock = threading.Lock()
         self._client: AdminClient | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,8 @@ def _load_pair(context: ssl.SSLContext, properties: Mapping[str, Any]) -> None:
     """Load the client certificate and its key, each given as PEM text or as a file."""
     # The empty password keeps OpenSSL from asking for one on the terminal.
     password = str(properties.get("ssl.key.password") or "")
+    import tempfile  # seldom needed, and slow to import
+
     with tempfile.TemporaryDirectory(prefix="dp-kafka-") as folder:
         # Python's ssl reads a pair from files only, so text lives for this call where nobody else may read.
         paths: list[str | Path] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any, Protocol, cast
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
-from dp_kafka.codecs.json import JsonCodec
+from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ProducerConfig
 from dp_kafka.errors import ConfigError, MarshalError
 from dp_kafka.headers import Headers, HeaderValue
@@ -32,7 +33,6 @@ __all__ = ["Producer"]
 
 logger = logging.getLogger("dp_kafka.producer")
 
-_JSON = JsonCodec()
 
 #: How long the constructor waits for the first attempt at initialisation; it goes on in the background.
 CONSTRUCTOR_SECONDS = 2.0
@@ -40,6 +40,14 @@ CONSTRUCTOR_SECONDS = 2.0
 ERRORS_KEPT = 20
 #: How many messages the output channel holds before `put` waits.
 OUTPUT_KEPT = 10_000
+
+
+@functools.cache
+def _json_codec() -> Codec:
+    # Imported by the first event that is sent as JSON.
+    from dp_kafka.codecs.json import JsonCodec
+
+    return JsonCodec()
 
 
 class MarshalsEvents(Protocol):
@@ -191,7 +199,7 @@ class Producer:
         Raises:
             MarshalError: the event has no JSON form.
         """
-        value = _JSON.encode(event)
+        value = _json_codec().encode(event)
         self._send(value, key, headers, partition, timestamp, on_delivery, timeout)
 
     def send_bytes(
