@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from queue import Empty
 
 import pytest
@@ -627,3 +629,109 @@ test_any_order_of_calls_keeps_the_books_right = LaneModel.TestCase
 test_any_order_of_calls_keeps_the_books_right.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None
 )
+
+
+# -- durable commits: a finished message waits for the broker, its worker does not -----------------------
+
+
+def _park(session: Session, count: int) -> list[Message]:
+    """Messages 0 of `count` partitions, each followed by message 1: handled, and waiting for the broker."""
+    for partition in range(count):
+        open_lane(session, partition).add(raws(0, 1, partition=partition))
+    handled = [session.upstream.get(block=False) for _ in range(count)]
+    for message in handled:
+        message._lane.park(message)
+    return handled
+
+
+def test_a_parked_message_is_finished_but_in_hand_until_its_round_is_answered() -> None:
+    session = new_session(commit_interval=0)
+    (message,) = _park(session, 1)
+    lane = message._lane
+    assert position(lane) == 1
+    assert not message.released
+    assert session.in_hand() == 1
+    assert not session.upstream.has_messages
+    session.commits.begin()
+    assert not message.released
+    session.commits.succeed()
+    assert message.released
+    assert session.upstream.get(block=False).offset == 1
+
+
+def test_one_round_releases_all_that_were_parked_before_it_began_and_no_other() -> None:
+    session = new_session(commit_interval=0)
+    first, second = _park(session, 2)
+    session.commits.begin()
+    open_lane(session, 2).add(raws(0, partition=2))
+    late = session.upstream.get(block=False)
+    late._lane.park(late)
+    session.commits.succeed()
+    assert (first.released, second.released, late.released) == (True, True, False)
+    assert session.commits.due(time.monotonic() + 1)
+
+
+def test_a_failed_round_that_is_tried_again_releases_nothing() -> None:
+    session = new_session(commit_interval=0)
+    (message,) = _park(session, 1)
+    session.commits.begin()
+    session.commits.retry()
+    assert not message.released
+
+
+@pytest.mark.parametrize("ending", ["fail", "give_up", "end"])
+def test_a_parked_message_is_released_when_there_will_be_no_answer(ending: str) -> None:
+    session = new_session(commit_interval=0)
+    (message,) = _park(session, 1)
+    session.commits.begin()
+    getattr(session.commits, ending)()
+    assert message.released
+    assert session.in_hand() == 0 or ending != "end"
+
+
+def test_what_is_parked_after_the_end_or_after_the_partition_went_is_released_at_once() -> None:
+    session = new_session(commit_interval=0)
+    open_lane(session, 0).add(raws(0))
+    open_lane(session, 1).add(raws(0, partition=1))
+    gone, late = (session.upstream.get(block=False) for _ in range(2))
+    gone._lane.drop()
+    gone._lane.park(gone)
+    assert gone.released
+    session.commits.end()
+    late._lane.park(late)
+    assert late.released
+
+
+class _CountedWaits(threading.Condition):
+    """Counts, under the lock, the threads that begin to wait."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__(lock)
+        self.begun = threading.Semaphore(0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.begun.release()
+        return super().wait(timeout)
+
+
+def test_messages_that_are_offered_together_reach_as_many_waiting_threads() -> None:
+    """One thread is woken, and wakes the next: nobody sleeps while a message waits."""
+    session = new_session()
+    threads = 8
+    all_took = threading.Barrier(threads)
+
+    def take_one() -> int:
+        message = session.upstream.get(timeout=PATIENCE)
+        all_took.wait(PATIENCE)
+        return message.partition
+
+    offered = []
+    for partition in range(threads):
+        lane = open_lane(session, partition)
+        lane.add(raws(0, partition=partition))
+        offered.append(session.upstream.queue.popleft())
+    condition = session.upstream.not_empty = _CountedWaits(session.upstream.mutex)
+    futures = [in_thread(take_one) for _ in range(threads)]
+    assert all(condition.begun.acquire(timeout=PATIENCE) for _ in range(threads))
+    session.upstream.offer_all(offered)
+    assert sorted(future.result(PATIENCE) for future in futures) == list(range(threads))
