@@ -6,6 +6,7 @@ What gunicorn calls in its workers starts and stops the Kafka clients, with --pr
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -26,6 +27,13 @@ def post_worker_init(worker: Any) -> None:
     from app import service
 
     service.start()
+
+
+def worker_int(worker: Any) -> None:
+    """In a worker, at Ctrl-C: it comes from the terminal, then from gunicorn, and must not end the end."""
+    del worker
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

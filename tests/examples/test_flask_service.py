@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
+import signal
 import threading
 import uuid
 from collections import Counter
@@ -176,6 +178,23 @@ def test_handlers_that_are_at_work_at_sigterm_finish_and_are_committed(
         service.expect_log("handled partition")
         assert service.end(within=ENDS_WITHIN) == 0
     assert 0 < len(handled(service)) < PARTITIONS * 3
+    check_committed(service, cluster, variables)
+    check_way_down(service, workers=1)
+
+
+@every_worker
+def test_ctrl_c_reaches_workers_twice_and_they_end_their_clients_all_the_same(
+    worker: str, cluster: EmbeddedCluster, variables: dict[str, str]
+) -> None:
+    """Once from the terminal, which signals all processes, and once from gunicorn's master."""
+    variables["SNOOZE"] = "true"
+    with Gunicorn("--worker-class", worker, "--workers", "1", **variables) as service:
+        process = int(service.expect_log(r"Booting worker with pid: (\d+)")[1])
+        for number in range(PARTITIONS):
+            post(service, number)
+        service.expect_log("handled partition")
+        os.kill(process, signal.SIGINT)
+        assert service.end(signal.SIGINT, within=ENDS_WITHIN) == 0
     check_committed(service, cluster, variables)
     check_way_down(service, workers=1)
 
