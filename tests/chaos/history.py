@@ -15,6 +15,8 @@ __all__ = ["Assignment", "Handling", "History", "Place", "load"]
 #: A message's partition and offset.
 Place = tuple[int, int]
 
+#: That of a message which was acknowledged without one.
+_UNKNOWN: Place = (-1, -1)
 #: How an assignment may end so that messages which it has handled are rightly handled again.
 _UNCLEAN = ("killed", "lost")
 
@@ -112,8 +114,8 @@ def _find_places(history: History) -> None:
     """
     handled = {each.id: each.place for each in history.handlings}
     for number, (at, place) in history.acked.items():
-        if place[1] is None:
-            history.acked[number] = (at, handled.get(number, (place[0], -1)))
+        if place == _UNKNOWN:
+            history.acked[number] = (at, handled.get(number, place))
 
 
 def _conduct(history: History, event: Event) -> None:
@@ -141,7 +143,8 @@ def _by_number(found: dict[str, Any]) -> dict[int, Any]:
 def _read_producer(history: History, name: str, events: list[Event]) -> None:
     for event in events:
         if event["what"] == "acked":
-            history.acked[event["id"]] = (event["at"], (event["p"], event["o"]))
+            known = event["o"] is not None
+            history.acked[event["id"]] = (event["at"], (event["p"], event["o"]) if known else _UNKNOWN)
         elif event["what"] == "refused":
             history.refused.add(event["id"])
         elif event["what"] == "stopped":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.chaos.settings import Settings
 from tests.chaos.verdict import Verdict
 
 __all__ = ["HEADER", "add_row", "row"]
@@ -16,14 +15,14 @@ HEADER = (
 )
 
 
-def row(settings: Settings, verdict: Verdict) -> str:
+def row(verdict: Verdict) -> str:
     """A run as one row."""
     kills = [verdict.faults.get(f"kill {what}", 0) for what in ("member", "broker")]
     cells = (
-        settings.seed,
-        settings.ordering,
-        settings.protocol,
-        f"{settings.duration / 60:g}",
+        verdict.settings["seed"],
+        verdict.settings["ordering"],
+        verdict.settings["protocol"],
+        f"{verdict.settings['duration'] / 60:g}",
         verdict.acknowledged,
         verdict.handled,
         verdict.failures,

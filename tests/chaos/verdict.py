@@ -1,16 +1,13 @@
-"""The verdict on a recorded run: whether anything was lost, handled again without a reason, or hung.
-
-``python -m tests.chaos.verdict DIRECTORY`` judges a run again from its journals.
-"""
+"""The verdict on a recorded run: whether anything was lost, handled again without a reason, or hung."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 from dp_kafka.consumer.metadata import decode
 from tests.chaos.history import Assignment, Handling, History, Place, done_by_place, load
@@ -26,6 +23,7 @@ _REPEATED = "each repetition belongs to a kill or a lost session"
 class Verdict:
     """The figures of a run, and what it violates; it passes if that is nothing."""
 
+    settings: dict[str, Any]
     acknowledged: int
     handled: int
     failures: int
@@ -89,6 +87,7 @@ def judge(directory: Path) -> Verdict:
         "the run tells something": list(_empty(history)),
     }
     return Verdict(
+        settings=history.settings,
         acknowledged=len(history.acked),
         handled=len(done),
         failures=history.failures,
@@ -248,14 +247,3 @@ def _empty(history: History) -> Iterator[str]:
         yield "nobody looked at the committed offsets"
     if not history.faults:
         yield "there were no faults"
-
-
-def main(arguments: list[str]) -> int:
-    """Print the verdict on a directory; 0 if it passes."""
-    verdict = judge(Path(arguments[0]))
-    print(verdict)
-    return 0 if verdict.passed else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

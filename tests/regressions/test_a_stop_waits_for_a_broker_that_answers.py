@@ -22,7 +22,7 @@ def test_a_stop_waits_for_a_broker_that_answers(
         broker_addrs=own_cluster.broker_addrs,
         group_name="slow",
         commit_interval=600.0,
-        message_consume_timeout=3.1,
+        message_consume_timeout=6.5,
         librdkafka={"fetch.wait.max.ms": 10},
     )
     group.register_handler(lambda _worker, message: handled.add(message.offset))
@@ -33,7 +33,7 @@ def test_a_stop_waits_for_a_broker_that_answers(
         eventually(lambda: committed_offset(own_cluster, "slow", "slow"), 1)
         producer.send_bytes(b"second")
         handled.wait(2)
-    own_cluster.inject_errors("OffsetCommit", *[("REBALANCE_IN_PROGRESS", 1.7)] * 2, broker=1)
+    own_cluster.inject_errors("OffsetCommit", *[("REBALANCE_IN_PROGRESS", 3.5)] * 2, broker=1)
     assert group.stop_and_wait(PATIENCE)
     assert logged.of("commit failed, it is tried again"), "the commit met no error"
     assert committed_offset(own_cluster, "slow", "slow") == 2
