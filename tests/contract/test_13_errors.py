@@ -23,7 +23,6 @@ from dp_kafka.errors import (
     DpKafkaError,
     HandlerError,
     KafkaClientError,
-    RedriveError,
     commit_wanted,
     stack_trace,
     unwrap_log_data,
@@ -41,8 +40,6 @@ def made(cls: type[DpKafkaError], **more: Any) -> DpKafkaError:
         return BatchError(["m"], "text", **more)
     if cls is AclError:
         return AclError("text", results=["r"], **more)
-    if cls is RedriveError:
-        return RedriveError("text", result="r", **more)
     return cls("text", **more)
 
 
