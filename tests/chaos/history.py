@@ -19,6 +19,8 @@ Place = tuple[int, int]
 _UNKNOWN: Place = (-1, -1)
 #: How an assignment may end so that messages which it has handled are rightly handled again.
 _UNCLEAN = ("killed", "lost")
+#: With these a group says that it has gone on without a member.
+_EXPELLED = ("UNKNOWN_MEMBER_ID", "FENCED_MEMBER_EPOCH")
 
 
 @dataclass(eq=False)
@@ -162,6 +164,8 @@ class _Member:
         #: The assignment of each session number: a handler may begin or end after its partition was lost.
         self._of_session: dict[int, Assignment] = {}
         self._all: list[Assignment] = []
+        #: Whether the group has answered, since the last assignment, that it does not know this member.
+        self._expelled = False
         self._handlings: dict[tuple[Assignment, int], Handling] = {}
         #: What must be done before anything else of the same assignment (and key) begins.
         self._in_hand: dict[tuple[Assignment, str], Handling] = {}
@@ -179,6 +183,7 @@ class _Member:
         """Nothing that matters here."""
 
     def _assigned(self, event: Event) -> None:
+        self._expelled = False
         for number in event["partitions"]:
             self._assign(number, event["at"])
 
@@ -187,8 +192,16 @@ class _Member:
         self._all.append(self._current[number])
         return self._current[number]
 
+    def _commit_failed(self, event: Event) -> None:
+        self._expelled = event["name"] in _EXPELLED
+
     def _revoked(self, event: Event) -> None:
-        self._give_up(event, "revoked")
+        # A member that was stalled may hear of its next rebalance before it hears that it is none any more.
+        # librdkafka then calls it a revoke; the commit in it was refused, as the group does not know it.
+        if self._expelled:
+            self._lost(event)
+        else:
+            self._give_up(event, "revoked")
 
     def _lost(self, event: Event) -> None:
         self._history.lost_sessions += 1

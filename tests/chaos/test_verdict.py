@@ -181,6 +181,24 @@ def test_a_stop_that_gave_up_its_commit_counts_as_a_lost_session(recording: Reco
     assert recording.judge().after_loss == judge(_RECORDED).after_loss
 
 
+@pytest.mark.parametrize(("name", "lost"), [("UNKNOWN_MEMBER_ID", True), ("NOT_COORDINATOR", False)])
+def test_a_revoke_of_a_member_that_the_group_does_not_know_is_a_loss(
+    recording: Recording, name: str, lost: bool
+) -> None:
+    """So a stalled member may hear of it: by a revoke, and by the refusal of the commit in it."""
+    for process, events in recording.journals.items():
+        changed: list[Event] = []
+        for event in events:
+            if event["what"] == "lost":
+                changed.append({**event, "what": "commit failed", "name": name})
+                event["what"] = "revoked"
+            changed.append(event)
+        recording.journals[process] = changed
+    verdict = recording.judge()
+    assert verdict.after_loss == (judge(_RECORDED).after_loss if lost else 0)
+    assert (REPEATED in verdict.violations) is not lost
+
+
 def test_a_repetition_after_a_lost_session_needs_the_loss(recording: Recording) -> None:
     for events in recording.journals.values():
         for event in events:
