@@ -19,9 +19,9 @@ from dp_kafka.kafkatest import EmbeddedCluster
 __all__ = ["Broker", "apache", "embedded"]
 
 #: What a group waits for further members where several processes join; the first assignment is then the last.
-JOIN_SECONDS = 2.0
-#: With one batch for many messages the broker costs least, so that it is the clients that are measured.
-_FILLING = {"linger.ms": 100, "batch.num.messages": 10_000, "queue.buffering.max.kbytes": 1_048_576}
+JOIN_SECONDS = 1.5
+#: Batches as of a busy producer.
+_FILLING = {"linger.ms": 100, "batch.num.messages": 1_000, "queue.buffering.max.kbytes": 1_048_576}
 
 
 @dataclass

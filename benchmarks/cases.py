@@ -12,7 +12,7 @@ from benchmarks.place import Place, TopicSpec
 __all__ = ["CASES", "Case"]
 
 #: Messages of a consuming run.
-FULL = 200_000
+FULL = 120_000
 COMMITS = 4_000
 _FILLED = TopicSpec(partitions=32, messages=FULL)
 _TWELVE = TopicSpec(partitions=12, messages=FULL)

@@ -7,7 +7,6 @@ many messages it has handled, and the time from the beginning to the last messag
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -36,26 +35,35 @@ class _Tally:
     """What one member has handled; any thread."""
 
     def __init__(self) -> None:
-        self._counter = itertools.count(1)
-        self.count = 0
-        self.last = 0.0
+        # A list, as appending to it needs no lock, and a count that two threads write does.
+        self._times: list[float] = []
 
     def __call__(self, value: bytes | None) -> None:
         if not value:
             raise ValueError("a message of the benchmark lost its value")
-        self.count = next(self._counter)
-        self.last = time.perf_counter()
+        self._times.append(time.perf_counter())
+
+    def told(self) -> tuple[int, float]:
+        """How many were handled, and when the last one was."""
+        count = len(self._times)
+        return count, self._times[count - 1] if count else 0.0
 
     def tell_until_stop(self, line: Connection) -> None:
         """Send (count, time of the last message) until the parent says stop."""
         while not line.poll(TELL_SECONDS):
-            line.send((self.count, self.last))
+            line.send(self.told())
         line.recv()
-        line.send((self.count, self.last))
+        line.send(self.told())
 
 
 def _config(place: Place, group: str) -> ConsumerGroupConfig:
     return ConsumerGroupConfig(place.broker_addrs, place.topic, group, num_workers=WORKERS)
+
+
+def _say(line: Connection, what: str) -> None:
+    """Tell the parent, and wait until it says that all are so far."""
+    line.send(what)
+    line.recv()
 
 
 def _our_member(line: Connection, place: Place, group_name: str) -> None:
@@ -65,11 +73,11 @@ def _our_member(line: Connection, place: Place, group_name: str) -> None:
         tally(message.data)
 
     with ConsumerGroup(_config(place, group_name)) as group:
+        _say(line, "up")
         group.start()
         if not group.state_wait(State.CONSUMING, PATIENCE):
             raise TimeoutError("no assignment came")
-        line.send("ready")
-        line.recv()
+        _say(line, "ready")
         group.register_handler(handler)
         tally.tell_until_stop(line)
 
@@ -89,6 +97,7 @@ def _plain_member(line: Connection, place: Place, group_name: str) -> None:
         client.pause(partitions)
         held[:] = partitions
 
+    _say(line, "up")
     client.subscribe([place.topic], on_assign=hold)
     while not held:
         client.poll(0.1)
@@ -107,10 +116,10 @@ def _plain_member(line: Connection, place: Place, group_name: str) -> None:
             client.store_offsets(message=message)
         if time.perf_counter() >= until_tell:
             until_tell = time.perf_counter() + TELL_SECONDS
-            line.send((tally.count, tally.last))
+            line.send(tally.told())
             if line.poll(0):
                 line.recv()
-                line.send((tally.count, tally.last))
+                line.send(tally.told())
                 break
     client.close()
 
@@ -135,11 +144,23 @@ def _members(target: Any, place: Place, group: str, count: int) -> Iterator[list
                 process.kill()
 
 
-def _wait_for_all(place: Place, group: str, lines: list[Connection]) -> None:
+def _hear_all(lines: list[Connection]) -> None:
     for line in lines:
         if not line.poll(PATIENCE):
-            raise TimeoutError("a member did not get its assignment")
+            raise TimeoutError("a member did not get on in time")
         line.recv()
+
+
+def _tell_all(lines: list[Connection], what: str) -> None:
+    for line in lines:
+        line.send(what)
+
+
+def _wait_for_all(place: Place, group: str, lines: list[Connection]) -> None:
+    # They join at the same moment: how long a process takes to start must not cost a rebalance.
+    _hear_all(lines)
+    _tell_all(lines, "join")
+    _hear_all(lines)
     if place.kind == "embedded":
         return  # groups wait there for further members before the first assignment
     admin = AdminClient({"bootstrap.servers": ",".join(place.broker_addrs)})
@@ -158,8 +179,7 @@ def _run(target: Any, place: Place, messages: int, count: int) -> Result:
     with _members(target, place, group, count) as lines:
         _wait_for_all(place, group, lines)
         began = time.perf_counter()
-        for line in lines:
-            line.send("go")
+        _tell_all(lines, "go")
         told = [(0, 0.0)] * count
         deadline = time.monotonic() + PATIENCE
         while sum(handled for handled, _ in told) < messages:
@@ -170,8 +190,7 @@ def _run(target: Any, place: Place, messages: int, count: int) -> Result:
             for index, line in enumerate(lines):
                 while line.poll(0.001):
                     told[index] = line.recv()
-        for line in lines:
-            line.send("stop")
+        _tell_all(lines, "stop")
     return {"rate": messages / (max(last for _, last in told) - began)}
 
 

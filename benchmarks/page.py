@@ -34,7 +34,7 @@ def write(docs: Path, found: dict[str, Any]) -> None:
     picture = f"![Ours divided by plain confluent-kafka]({FOLDER}/{broker}-ratios.png)"
     sections = {"table": f"{_where(found)}\n\n{markdown(rows)}\n\n{picture}"}
     if found["scaling"]:
-        for axis in AXES:
+        for axis in _measured_axes(found):
             plots.growth(found["scaling"], axis, folder / f"{broker}-{axis}.png")
         sections["growth"] = _growth(found)
     if found["peers"]:
@@ -71,6 +71,10 @@ def _where(found: dict[str, Any]) -> str:
     )
 
 
+def _measured_axes(found: dict[str, Any]) -> list[str]:
+    return [axis for axis in AXES if any(point["axis"] == axis for point in found["scaling"])]
+
+
 def _growth(found: dict[str, Any]) -> str:
     lines = ["| | ours, msg/s | plain, msg/s | ours / plain |", "|---|---|---|---|"]
     for point in found["scaling"]:
@@ -79,7 +83,7 @@ def _growth(found: dict[str, Any]) -> str:
         lines.append(f"| {row.title} | {number(row.ours)} | {plain} | {row.compared:.2f} |")
     images = [
         f"![Messages a second over the number of {axis}]({FOLDER}/{found['broker']}-{axis}.png)"
-        for axis in AXES
+        for axis in _measured_axes(found)
     ]
     return "\n\n".join([*images, "\n".join(lines)])
 

@@ -30,7 +30,7 @@ __all__ = [
     "plain_send_avro",
 ]
 
-MESSAGES = {100: 60_000, 1_000: 40_000, 10_000: 10_000}
+MESSAGES = {100: 40_000, 1_000: 30_000, 10_000: 8_000}
 _TRACE_ID = str(uuid.uuid4())
 _HEADERS: list[tuple[str, Any]] = [(TRACE_ID_HEADER, _TRACE_ID)]
 

@@ -9,8 +9,8 @@ from benchmarks.place import Place, TopicSpec
 
 __all__ = ["AXES", "SCALING", "needs_company"]
 
-MESSAGES = 100_000
-PAIRS = 3
+MESSAGES = 80_000
+PAIRS = 2
 _RATE = (Bar("rate", "ratio", None, "msg/s"),)
 #: What a partition of the embedded broker keeps, in messages of 100 bytes and with something to spare.
 _KEPT = 25_000
