@@ -20,6 +20,9 @@ __all__ = ["Broker", "apache", "embedded"]
 
 #: What a group waits for further members where several processes join; the first assignment is then the last.
 JOIN_SECONDS = 1.5
+#: With more partitions batches are small: the embedded broker answers a fetch with a batch of each partition,
+#: however much that is in sum. Apache Kafka heeds fetch.max.bytes.
+MANY_PARTITIONS = 100
 #: Batches as of a busy producer.
 _FILLING = {"linger.ms": 100, "batch.num.messages": 1_000, "queue.buffering.max.kbytes": 1_048_576}
 
@@ -55,7 +58,10 @@ class Broker:
             if error is not None:
                 failures.append(error)
 
-        producer = Producer({"bootstrap.servers": ",".join(self.broker_addrs), **_FILLING})
+        settings: dict[str, Any] = {"bootstrap.servers": ",".join(self.broker_addrs), **_FILLING}
+        if spec.partitions > MANY_PARTITIONS:
+            settings["batch.size"] = 16_384
+        producer = Producer(settings)
         value = payload(spec.size)
         headers: Any = [(TRACE_ID_HEADER, str(uuid.uuid4()))]
         for number in range(spec.messages):

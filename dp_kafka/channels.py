@@ -12,7 +12,7 @@ from dp_kafka.errors import ChannelClosed
 
 T = TypeVar("T")
 
-__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal", "wait_until"]
+__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal", "deadline_of", "wait_until"]
 
 
 class Channel(Queue[T], Generic[T]):
@@ -52,7 +52,7 @@ class Channel(Queue[T], Generic[T]):
             ChannelClosed: the channel is closed, or was closed while this call waited.
             queue.Full: no room within `timeout`, or at once with `block=False`.
         """
-        deadline = None if block and timeout is None else _deadline(block, timeout)
+        deadline = None if block and timeout is None else deadline_of(block, timeout)
         with self.mutex:
             if self._closed or 0 < self.maxsize <= self._qsize():
                 self._wait_for_room_locked(deadline)
@@ -67,7 +67,7 @@ class Channel(Queue[T], Generic[T]):
             ChannelClosed: the channel is closed and empty.
             queue.Empty: nothing came within `timeout`, or at once with `block=False`.
         """
-        deadline = None if block and timeout is None else _deadline(block, timeout)
+        deadline = None if block and timeout is None else deadline_of(block, timeout)
         with self.mutex:
             if not self._qsize():
                 self._wait_for_item_locked(deadline)
@@ -144,7 +144,7 @@ class Signal(threading.Event):
         on_set()
 
 
-def _deadline(block: bool, timeout: float | None) -> float | None:
+def deadline_of(block: bool, timeout: float | None) -> float | None:
     if not block:
         return 0.0
     if timeout is None:

@@ -108,9 +108,10 @@ class Flow:
         room = self._messages - total
         room_bytes = self._bytes - size
         if self._sharing or room <= 0 or room_bytes <= 0:
-            # The paused lanes hold what they hold; the others have their own shares all the same.
-            room = share_messages * flowing - free_messages
-            room_bytes = share_bytes * flowing - free_bytes
+            # The paused lanes hold what they hold; the others have their own shares all the same. No more
+            # than one share at a time, as all of it may be of one partition.
+            room = min(share_messages * flowing - free_messages, share_messages)
+            room_bytes = min(share_bytes * flowing - free_bytes, share_bytes)
         if self._average:
             room = min(room, int(room_bytes / self._average) if room_bytes > 0 else 0)
         if flowing and not free_messages:

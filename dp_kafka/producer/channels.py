@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dp_kafka.channels import Channel, ErrorsChannel
+from dp_kafka.channels import Channel, ErrorsChannel, deadline_of
 from dp_kafka.errors import DpKafkaError
 from dp_kafka.headers import Headers, HeaderValue, current_trace_id, has_trace_id, header_list
 
@@ -69,6 +69,8 @@ class OutputChannel(Channel[BytesMessage]):
         """Args: `start` starts the output thread if it does not run yet."""
         super().__init__(maxsize)
         self._start: Callable[[], None] | None = start
+        #: Whether the output thread waits for a message. Guarded by `mutex`.
+        self._hungry = False
         # Reentrant only to tell whether the thread that asks holds it, see `interrupted`.
         mutex: Any = threading.RLock()
         self.mutex = mutex
@@ -90,7 +92,22 @@ class OutputChannel(Channel[BytesMessage]):
         if self._start is not None:
             self._start()
             self._start = None
-        super().put(item, block, timeout)
+        deadline = None if block and timeout is None else deadline_of(block, timeout)
+        # As of a Channel, without its calls: this runs for each message.
+        with self.mutex:
+            if self._closed or len(self.queue) >= self.maxsize:
+                self._wait_for_room_locked(deadline)
+            self.queue.append(item)
+            self.unfinished_tasks += 1
+            if self._hungry:
+                self.not_empty.notify()
+
+    def _wait_for_item_locked(self, deadline: float | None) -> None:
+        self._hungry = True
+        try:
+            super()._wait_for_item_locked(deadline)
+        finally:
+            self._hungry = False
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a put of its own: as with sends."""

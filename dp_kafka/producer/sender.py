@@ -31,7 +31,6 @@ from dp_kafka.headers import (
     Headers,
     HeaderValue,
     current_trace_id,
-    has_trace_id,
     header_list,
     new_trace_id,
 )
@@ -132,8 +131,11 @@ class Sender:
         all_headers = [] if headers is None else header_list(headers)
         if self._headers:
             all_headers = [*self._headers, *all_headers]
-        if not has_trace_id(all_headers):
-            all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
+        # has_trace_id() without the call: this runs for each message.
+        for name, _ in all_headers:
+            if name == TRACE_ID_HEADER:
+                return all_headers
+        all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
         return all_headers
 
     def _new_report(self, on_delivery: DeliveryCallback | None) -> Callable[..., None]:
