@@ -31,8 +31,8 @@ def write(docs: Path, found: dict[str, Any]) -> None:
     page = docs / PAGE
     text = page.read_text()
     rows = [Row.from_dict(row) for row in found["table"]]
-    picture = f"![Ours divided by plain confluent-kafka]({FOLDER}/{broker}-ratios.png)"
-    sections = {"table": f"{_where(found)}\n\n{markdown(rows)}\n\n{picture}"}
+    ratios = f"![Ours divided by plain confluent-kafka]({FOLDER}/{broker}-ratios.png)"
+    sections = {"table": f"{_where(found)}\n\n{markdown(rows)}\n\n{ratios}"}
     if found["scaling"]:
         for axis in _measured_axes(found):
             plots.growth(found["scaling"], axis, folder / f"{broker}-{axis}.png")
@@ -40,7 +40,8 @@ def write(docs: Path, found: dict[str, Any]) -> None:
     if found["peers"]:
         compared = [Row.from_dict(row) for row in found["peers"]]
         plots.peers(compared, folder / f"{broker}-peers.png")
-        sections["peers"] = _peers(compared)
+        picture = f"![Rates of each library, of plain confluent-kafka's]({FOLDER}/{broker}-peers.png)"
+        sections["peers"] = f"{picture}\n\n{_peers(compared)}"
     plots.ratios(rows, folder / f"{broker}-ratios.png")
     for section, content in sections.items():
         text = replaced(text, f"{broker}-{section}", content)
@@ -98,6 +99,6 @@ def _peers(rows: list[Row]) -> str:
             row = next(
                 (row for row in rows if row.case.endswith(job) and row.title.partition(":")[0] == name), None
             )
-            cells += ["", ""] if row is None else [number(row.ours), f"{row.compared:.2f}"]
+            cells += ["", ""] if row is None else [number(row.ours), f"{row.compared:.2g}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
