@@ -55,8 +55,10 @@ def test_brokers_that_go_down_in_the_middle(
         for broker in down:
             three.broker_down(broker)
         service.send(6)
-        # It is seen, and told of; the state does not change, as librdkafka is at it.
-        assert until(lambda: service.group.channels.errors.qsize() > 0)
+        # The state does not change, as librdkafka is at it. That all are away is told; of one broker alone it
+        # is not always, as the end of an idle connection is an ordinary one to librdkafka.
+        if len(down) == 3:
+            assert until(lambda: service.group.channels.errors.qsize() > 0)
         assert service.group.state in (State.CONSUMING, State.STARTING)
         for broker in down:
             three.broker_up(broker)
