@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 RUNNABLE := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-for-development
 PLOTTABLE := $(VENV)/.installed-for-benchmarks
+DOCUMENTABLE := $(VENV)/.installed-for-docs
 # The clients that the benchmarks compare with want other versions of what this library needs.
 PEERS := .venv-peers
 # As setup.cfg has it.
@@ -21,7 +22,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-oldest test-kafka chaos kafka-up kafka-down bench bench-kafka lint format docs build check clean
+.PHONY: help run test test-oldest test-kafka chaos kafka-up kafka-down bench bench-kafka lint format docs reference build check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,8 +64,11 @@ format: $(TESTABLE) ## format the code and sort the imports
 	$(PY) -m ruff check --select I --fix .
 	$(PY) -m ruff format .
 
-docs: $(TESTABLE) ## check what the pages show: snippets, commands, links
+docs: reference ## check what the pages show: snippets, commands, links; and build them with the reference
 	$(PY) -m pytest tests/docs
+
+reference: $(DOCUMENTABLE) ## build the API reference and the pages as HTML, in build/docs
+	$(PY) -m docs.site build/docs
 
 build: $(TESTABLE) ## make the wheel and the source distribution, in dist/
 	$(PY) -m build --outdir dist .
@@ -101,6 +105,10 @@ $(TESTABLE): $(VENV)/.made setup.cfg setup.py
 
 $(PLOTTABLE): $(TESTABLE)
 	@$(PIP) --editable '.[bench]'
+	@touch $@
+
+$(DOCUMENTABLE): $(TESTABLE)
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(PEERS)/.installed: $(VENV)/.made setup.cfg setup.py

@@ -1,4 +1,15 @@
-"""Kafka for synchronous, threaded Python services: a producer and a consumer group on librdkafka."""
+"""Kafka for synchronous, threaded Python services: a producer and a consumer group on librdkafka.
+
+- `Producer` sends to a topic, `ConsumerGroup` hands the messages of a topic to a handler; `ProducerConfig`
+  and `ConsumerGroupConfig` say how, and `KafkaSettings` makes both from environment variables.
+- Every exception is a `DpKafkaError`. What goes wrong on a client's own threads comes on its
+  `channels.errors`.
+- `TRACE_ID_HEADER` is the header that carries the trace id, "request-id". `__version__` is that of the
+  library.
+
+Durations are seconds, as int or float. A timeout of None waits without a limit of its own, if nothing else
+is said. What is not listed here, and in the other modules of the reference, is private.
+"""
 
 from dp_kafka._version import __version__
 from dp_kafka.channels import Channel

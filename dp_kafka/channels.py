@@ -12,15 +12,15 @@ from dp_kafka.errors import ChannelClosed
 
 T = TypeVar("T")
 
-__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal", "deadline_of", "wait_until"]
+__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal"]
 
 
 class Channel(Queue[T], Generic[T]):
     """A `queue.Queue` that can be closed, as a Go channel can.
 
-    What was put before `close()` can still be taken; then `get` raises `ChannelClosed`. `put` on a
-    closed channel raises `ChannelClosed`, also for a thread that was already waiting for room.
-    Every method may be called from any thread. `queue.Queue.mutex` guards the items and the flag.
+    What was put before `close()` can still be taken; then `get` raises `ChannelClosed`. `put` on a closed
+    channel raises `ChannelClosed`, also for a thread that was already waiting for room. Every method may be
+    called from any thread. Its mutex, that of `queue.Queue`, guards the items and the flag.
 
     Args:
         maxsize: how many items fit; 0 means no bound.
@@ -145,6 +145,7 @@ class Signal(threading.Event):
 
 
 def deadline_of(block: bool, timeout: float | None) -> float | None:
+    """The instant of `time.monotonic()` until which a call may wait; None without a limit."""
     if not block:
         return 0.0
     if timeout is None:

@@ -143,7 +143,12 @@ class DeliveryError(DpKafkaError):
     """Raised, or put on `errors`, when a message that was accepted for sending could not be delivered.
 
     It says where the message was going and what Kafka answered; never the message's key, value or headers.
-    `partition` is -1 when none had been chosen. `code` and `name` are those of confluent_kafka.KafkaError.
+
+    - `topic`, `partition`: where it was going; the partition is -1 when none had been chosen.
+    - `has_key`: whether the message has a key.
+    - `code`, `name`: those of confluent_kafka.KafkaError.
+    - `fatal`: the producer cannot be used any more.
+    - `retriable`: the same message may be delivered if it is sent again.
     """
 
     def __init__(
@@ -259,7 +264,11 @@ class KafkaClientError(DpKafkaError):
 
 
 class HandlerError(DpKafkaError):
-    """Raised by a handler to fail and to say whether its message, or batch, is committed all the same."""
+    """Raised by a handler to fail and to say whether its message, or batch, is committed all the same.
+
+    With `commit` False it is not: the message is neither marked nor committed, and Kafka gives it again to
+    whoever has the partition next. `log_data` goes into the log with the error.
+    """
 
     def __init__(
         self, message: object = "", *, commit: bool = True, log_data: Mapping[str, Any] | None = None

@@ -26,9 +26,10 @@ __all__ = [
 #: The header that carries the trace id from service to service (the request id of ONS's dp-net).
 TRACE_ID_HEADER = "request-id"
 
-HeaderValue: TypeAlias = "str | bytes | None"
+#: A header's value; text goes as UTF-8.
+HeaderValue: TypeAlias = str | bytes | None
 #: What the send calls take: a mapping, or pairs when a key stands more than once.
-Headers: TypeAlias = "Mapping[str, HeaderValue] | Iterable[tuple[str, HeaderValue]]"
+Headers: TypeAlias = Mapping[str, HeaderValue] | Iterable[tuple[str, HeaderValue]]
 
 
 #: Called by C, which checks what it gets: see `received_headers`.

@@ -14,8 +14,8 @@ class TraceIdFilter(logging.Filter):
 
     It looks where the record is made: on the thread of the handler, or within `use_trace_id` or
     `message.context`. So add it to logging handlers (a logger's filters do not see what its children log),
-    and where records go through a `QueueHandler`, to that one. A record that has a `trace_id` keeps it. It
-    lets every record through, never blocks, and any thread may call it.
+    and where records go through a `logging.handlers.QueueHandler`, to that one. A record that has a
+    `trace_id` keeps it. It lets every record through, never blocks, and any thread may call it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from dp_kafka.errors import ConfigError
 
+__all__ = ["get_retry_time", "max_attempts"]
+
 # The share of a pause by which it is lengthened or shortened at random, so that clients that lost the same
 # broker do not come back all at once.
 JITTER = 0.25

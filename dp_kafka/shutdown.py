@@ -49,7 +49,7 @@ class _HealthCheck(Protocol):
     def stop(self, timeout: float | None = None) -> bool: ...
 
 
-Client: TypeAlias = "_Consumer | _Producer | _HealthCheck"
+Client: TypeAlias = _Consumer | _Producer | _HealthCheck
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ __all__ = ["TRANSITIONS", "State", "StateMachine"]
 
 
 class State(enum.IntEnum):
-    """Where a consumer group is in its life; `str()` gives the text, the numbers give the order."""
+    """Where a consumer group is in its life; `str()` of one is its name as in "Consuming".
+
+    - `INITIALISING`: no broker has answered yet; it is tried again.
+    - `STOPPED`: a broker has answered, and the group is not joined.
+    - `STARTING`: the group is being joined.
+    - `CONSUMING`: an assignment has come, perhaps one of no partitions.
+    - `STOPPING`: messages in hand are finished and committed, then the group is left.
+    - `CLOSING`: it is being closed, or was: no other state follows.
+    """
 
     INITIALISING = 0
     STOPPED = 1

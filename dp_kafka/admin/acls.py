@@ -64,7 +64,7 @@ def operation_name(operation: AclOperation | str | int) -> str:
 
 
 class Acls(list[AclBinding]):
-    """ACL bindings, as `get_acls` gives them."""
+    """A list of ACLs, each a confluent_kafka AclBinding, as `get_acls` gives them."""
 
     def apply(self, admin: AdminClient, *, timeout: float = TIMEOUT) -> list[AclResult]:
         """See `dp_kafka.admin.apply`."""
@@ -101,7 +101,11 @@ class TopicAuth:
         )
 
     def get_acls(self, domain: str) -> Acls:
-        """A binding for each subnet, operation and host, in that order of nesting."""
+        """An ACL for each subnet, operation and host, in that order of nesting.
+
+        Raises:
+            ConfigError: a domain that can't be part of a principal.
+        """
         _name_part("domain", domain)
         return Acls(
             AclBinding(
@@ -121,7 +125,11 @@ class TopicAuth:
 
 @dataclass(frozen=True)
 class TopicAuthList:
-    """The accesses of a domain. `brokers` are the addresses for an `apply` without an admin client.
+    """The accesses of a domain's applications.
+
+    - `domain`: the last part of the principals.
+    - `acls`: a `TopicAuth` for each application and topic.
+    - `brokers`: the addresses for an `apply` without an admin client.
 
     Raises `ConfigError` for an empty list of accesses, and for malformed addresses.
     """
@@ -137,7 +145,7 @@ class TopicAuthList:
         object.__setattr__(self, "brokers", brokers)
 
     def get_acls(self) -> Acls:
-        """The bindings of all accesses, each once."""
+        """The ACLs of all accesses, each once."""
         found = (binding for each in self.acls for binding in each.get_acls(self.domain))
         return Acls(dict.fromkeys(found))
 
@@ -159,7 +167,7 @@ class TopicAuthList:
 
 @dataclass(frozen=True)
 class AclResult:
-    """What became of one binding: `created`, or it was there already, or `error` says why not."""
+    """What became of one ACL, `binding`: `created`, or it was there already, or `error` says why not."""
 
     binding: AclBinding
     created: bool = False
@@ -173,9 +181,11 @@ class AclResult:
 
 @dataclass(frozen=True)
 class AclDifference:
-    """Bindings that are wanted against those on the cluster.
+    """ACLs that are wanted against those on the cluster.
 
-    `extra`: those of the same principals on the same topics that are not wanted. Nothing here removes them.
+    - `missing`: wanted, and not there: `apply` would create them.
+    - `present`: wanted, and there.
+    - `extra`: there for the same principals on the same topics, but not wanted. Nothing here removes them.
     """
 
     missing: Acls
@@ -184,7 +194,11 @@ class AclDifference:
 
 
 def get_acls(auth: TopicAuth, domain: str) -> Acls:
-    """`auth.get_acls(domain)`."""
+    """The ACLs of one application: as `auth.get_acls(domain)`.
+
+    Raises:
+        ConfigError: a domain that can't be part of a principal.
+    """
     return auth.get_acls(domain)
 
 
@@ -212,7 +226,7 @@ def compare(
 def apply(
     acls: TopicAuthList | Iterable[AclBinding], admin: AdminClient, *, timeout: float = TIMEOUT
 ) -> list[AclResult]:
-    """Create those bindings that the cluster does not have; a result for each, in their order.
+    """Create those ACLs that the cluster does not have; a result for each, in their order.
 
     `admin` is that of `new_admin`, or any confluent_kafka AdminClient. What fails for a passing reason is
     repeated (`AdminConfig.retry_max`). Applying the same again changes nothing. Kafka has no transaction for

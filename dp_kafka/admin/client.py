@@ -26,8 +26,8 @@ class Admin(AdminClient):
     """confluent_kafka's AdminClient with dp_kafka's configuration; every request of it is there.
 
     The functions of `dp_kafka.admin` repeat their requests by `retry_max`; the methods of the AdminClient
-    itself do not. Any thread may use it, several at a time. There is nothing to close. In a forked child it
-    refuses to work.
+    itself do not. Any thread may use it, several at a time. There is nothing to close. In a forked child each
+    use raises `ForkedError`. Make it by `new_admin`; `requests` is for those functions.
     """
 
     def __init__(

@@ -17,7 +17,11 @@ __all__ = ["GroupInfo", "GroupMember", "describe_group"]
 
 @dataclass(frozen=True)
 class GroupMember:
-    """A live member, and the partitions that it has, as (topic, partition)."""
+    """A live member of a consumer group.
+
+    `client_id` and `host` are what the broker knows of its client; `partitions` is its assignment, as pairs
+    of topic and partition.
+    """
 
     client_id: str
     host: str
@@ -26,7 +30,10 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """A group. `state` is Kafka's name in lower case: 'stable', 'empty', or 'dead' for one nobody knows."""
+    """A consumer group: its `name`, its `state`, and its live `members`.
+
+    The state is Kafka's name in lower case: 'stable', 'empty', or 'dead' for a group that nobody knows.
+    """
 
     name: str
     state: str

@@ -19,10 +19,10 @@ __all__ = ["LagReader", "PartitionLag"]
 
 @dataclass(frozen=True)
 class PartitionLag:
-    """A partition, and what a group still has to consume of it.
+    """One partition of a topic, and what a group still has to consume of it.
 
-    `start` and `end` are the first offset that the partition has, and that of its next message. `committed`
-    is None while the group has committed nothing there.
+    `topic` and `partition` say which. `start` and `end` are the first offset that the partition has, and that
+    of its next message. `committed` is None while the group has committed nothing there.
     """
 
     topic: str

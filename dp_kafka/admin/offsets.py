@@ -122,9 +122,13 @@ class _Read(Future[T], Generic[T]):
 class GroupOffsets:
     """Reads the committed offsets of a group, without being a member of it. A context manager.
 
-    Used by one thread at a time; all of it blocks. It owns a consumer that never subscribes. The admin client
-    has a request for this too, but confluent-kafka 2.16 ends the process by a segmentation fault when the
-    group's coordinator has just moved.
+    Used by one thread at a time; all of it blocks. In a forked child each use but `close` raises
+    `ForkedError`. It owns a consumer that never subscribes. The admin client has a request for this too,
+    but confluent-kafka 2.16 ends the process by a segmentation fault when the group's coordinator has just
+    moved.
+
+    Raises:
+        ConfigError: an address is malformed, or the name of the group is empty.
     """
 
     def __init__(self, broker_addrs: Sequence[str], group: str, config: AdminConfig | None = None) -> None:

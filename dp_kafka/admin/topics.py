@@ -34,7 +34,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PartitionInfo:
-    """A partition and the ids of the brokers that have it; `leader` is -1 while there is none."""
+    """A partition, and the ids of the brokers that have it.
+
+    `partition` is its number; `leader` the broker that leads it, -1 while there is none; `replicas` all
+    brokers that have it, `in_sync` those of them that keep up with the leader.
+    """
 
     partition: int
     leader: int
@@ -49,7 +53,7 @@ class PartitionInfo:
 
 @dataclass(frozen=True)
 class TopicInfo:
-    """A topic, and its partitions by number."""
+    """A topic: its `name`, and its `partitions` in the order of their numbers."""
 
     name: str
     partitions: tuple[PartitionInfo, ...]
@@ -67,9 +71,10 @@ class TopicInfo:
 
 @dataclass(frozen=True)
 class TopicSetting:
-    """A setting of a topic, as 'retention.ms'. `default`: it is the broker's, not the topic's own.
+    """A setting of a topic.
 
-    `value` is None where the broker does not show it, because it is sensitive.
+    `name` is Kafka's, as 'retention.ms'; `value` is None where the broker does not show it, because it is
+    sensitive; with `default` it is the broker's, not the topic's own.
     """
 
     name: str

@@ -83,7 +83,7 @@ class Schema:
 
     @property
     def name(self) -> str:
-        """The full name of the record, or what else the type is: `shop.Order`, `array`, `null or string`."""
+        """The full name of the record, or what else the type is: 'shop.Order', 'array', 'null or string'."""
         root = self._parsed.root
         return root.name if isinstance(root, Record) else label(root)
 

@@ -39,7 +39,8 @@ class JsonCodec:
 
     Args:
         cls: the class that `decode` builds, by its type hints; None gives what JSON gives.
-        engine: "orjson" or "json"; None takes orjson where it is installed (the extra `fast`).
+        engine: "orjson" or "json"; None takes orjson where it is installed (the extra `fast`). The attribute
+            of that name says which one it is.
 
     Raises:
         ConfigError: the engine is unknown or not installed.

@@ -21,22 +21,26 @@ _LONGEST_SESSION = 3_600.0
 
 
 class Offset(IntEnum):
-    """Where a group starts that has no committed offset yet (or whose offset the broker has deleted)."""
+    """Where a group starts that has no committed offset yet (or whose offset the broker has deleted).
 
-    #: At the end: only messages that arrive from now on.
+    - `NEWEST`: at the end: only messages that arrive from now on.
+    - `OLDEST`: at the beginning of what the topic still holds.
+    """
+
     NEWEST = -1
-    #: At the beginning of what the topic still holds.
     OLDEST = -2
 
 
 class Ordering(Enum):
-    """Which messages wait for each other. In each case no commit passes an unfinished message."""
+    """Which messages wait for each other. In each case no commit passes an unfinished message.
 
-    #: One unreleased message per partition at a time.
+    - `PARTITION`: one unreleased message per partition at a time.
+    - `KEY`: one unreleased message per key and partition at a time.
+    - `NONE`: as many at a time as there are workers.
+    """
+
     PARTITION = "partition"
-    #: One unreleased message per key at a time.
     KEY = "key"
-    #: As many as there are workers.
     NONE = "none"
 
 

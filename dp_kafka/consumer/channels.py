@@ -54,11 +54,15 @@ class ConsumeChannel(Channel[bool]):
 
 @dataclass(frozen=True)
 class ConsumerGroupChannels:
-    """What a consumer group is read and steered by.
+    """What a consumer group is read and steered by; any thread may use any of it.
 
-    `upstream`: messages, for those who register no handler. `errors`: what went wrong, bounded, oldest
-    dropped. `initialised`: set once a broker has answered. `consume`: start and stop by value. `closer`:
-    setting it closes the group. `closed`: set when close has finished. `state`: wait for a state.
+    - `upstream`: gives messages to those who register no handler; each must be released.
+    - `errors`: what went wrong; the last 20 are kept, older ones are counted in its `dropped`.
+    - `initialised`: set once a broker has answered.
+    - `consume`: `put(True)` starts, `put(False)` stops, `close()` closes the consumer group.
+    - `closer`: setting it closes the consumer group, without waiting for that.
+    - `closed`: set when the close has finished.
+    - `state`: `state.current` is the present one, `state.wait(State.CONSUMING, timeout)` waits for one.
     """
 
     upstream: UpstreamChannel

@@ -61,6 +61,8 @@ class Message:
 
     The properties read what the broker delivered and never block. `mark`, `commit` and `release` may be
     called from any thread, more than once, in any order, also after the partition has been given up.
+
+    `attempt` says which time this message is handed to the handler since its partition was assigned: 1, 2, …
     """
 
     __slots__ = (
@@ -80,7 +82,6 @@ class Message:
         self._lane = lane
         self._flags = 0
         self._done: threading.Event | None = None
-        #: Which time this message is handed to the handler since its partition was assigned: 1, 2, …
         self.attempt = attempt
 
     @property

@@ -98,7 +98,10 @@ class DrainTopicConfig:
 
 @dataclass(frozen=True, slots=True)
 class DrainTopicInput:
-    """A topic, and the group for which it is drained. Raises `ConfigError` for a name that can't be one."""
+    """A topic, and the group for which it is drained.
+
+    `topic` and `group_name` are their names. Raises `ConfigError` for a name that can't be one.
+    """
 
     topic: str
     group_name: str
@@ -110,7 +113,10 @@ class DrainTopicInput:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """How far the drain of one topic is, in offsets of all its partitions; `total` is 0 until it is known."""
+    """How far the drain of `topic` for `group_name` is.
+
+    `done` and `total` count offsets, over all partitions; `total` is 0 until it is known.
+    """
 
     topic: str
     group_name: str
@@ -120,7 +126,7 @@ class DrainProgress:
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """What became of one topic.
+    """What became of `topic`, drained for `group_name`.
 
     `from_offsets` and `to_offsets`: where the group stood in each partition, and where it stands now.
     `count`: the offsets between them; in a compacted topic, or one with transactions, there are fewer

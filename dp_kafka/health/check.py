@@ -25,7 +25,7 @@ CheckFunction: TypeAlias = Callable[[CheckState], object]
 
 
 class Check:
-    """A registered check: its function, its state, and since when it runs. `HealthCheck.add_check` makes it.
+    """A registered check, as `HealthCheck.add_check` makes it: a `function`, and the `state` that it updates.
 
     `changed` is called whenever it may say something else than before.
     """

@@ -52,6 +52,8 @@ class CheckState:
     Args:
         name: shown in the health document.
         clock, now: the monotonic clock and the time of day; tests give their own.
+
+    `on_update` is called after each update, on the thread that made it; the `HealthCheck` sets it.
     """
 
     def __init__(

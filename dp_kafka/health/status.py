@@ -9,7 +9,12 @@ __all__ = ["Status", "worst"]
 
 
 class Status(str, enum.Enum):
-    """How well something is; each member equals its text, as in `Status.OK == "OK"`."""
+    """How well something is; each member equals its text, as in `Status.OK == "OK"`.
+
+    - `OK`: it works.
+    - `WARNING`: something is wrong that may pass, or does no harm yet.
+    - `CRITICAL`: it does not work.
+    """
 
     OK = "OK"
     WARNING = "WARNING"

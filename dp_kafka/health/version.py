@@ -15,7 +15,8 @@ __all__ = ["VersionInfo"]
 class VersionInfo:
     """The `version` part of the health document; what is not given stays empty.
 
-    `build_time` is a datetime, or a text that is passed on as it is.
+    `version` and `git_commit` are those of the service, `build_time` a datetime, or a text that is passed
+    on as it is.
     """
 
     version: str = ""

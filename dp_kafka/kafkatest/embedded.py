@@ -61,7 +61,11 @@ _MAX_REPLICAS = 3  # as many as a topic has that a client's request creates
 
 
 class LoggedRequest(NamedTuple):
-    """A request that reached a broker. `timestamp` is in seconds on the clock of `time.monotonic()`."""
+    """A request that reached a broker of an `EmbeddedCluster`.
+
+    `broker` is its id, `api_name` Kafka's name of the request, as "OffsetCommit", and `timestamp` is in
+    seconds on the clock of `time.monotonic()`.
+    """
 
     broker: int
     api_name: str

@@ -16,22 +16,39 @@ def consumer_group_mock(delegate: ConsumerGroup | None = None) -> Any:
 
     A name that there is not, a wrong number of arguments or a wrong keyword fails as it would on the real
     class. Set `return_value` or `side_effect` of a method for what it is to do. It records all calls
-    (`mock.start.assert_called_once_with()`). `isinstance(mock, ConsumerGroup)` holds.
+    (as in `mock.start.assert_called_once_with(…)`). `isinstance(mock, ConsumerGroup)` holds.
 
     Args:
-        delegate: carries out what is called, and has the properties; as kafkatest.Consumer could. None:
+        delegate: carries out what is called, and has the properties; as `kafkatest.Consumer` could. None:
             methods give mocks.
+
+    Raises:
+        TypeError: the delegate is no ConsumerGroup.
     """
     return _mock_of(ConsumerGroup, delegate)
 
 
 def producer_mock(delegate: Producer | None = None) -> Any:
-    """The same for a Producer; as delegate kafkatest.Producer could serve."""
+    """A mock of a Producer, as `consumer_group_mock` makes one of a ConsumerGroup.
+
+    Args:
+        delegate: carries out what is called; as `kafkatest.Producer` could. None: methods give mocks.
+
+    Raises:
+        TypeError: the delegate is no Producer.
+    """
     return _mock_of(Producer, delegate)
 
 
 def message_mock(delegate: Message | None = None) -> Any:
-    """The same for a Message; as delegate `kafkatest.new_message(…)` could serve."""
+    """A mock of a Message, as `consumer_group_mock` makes one of a ConsumerGroup.
+
+    Args:
+        delegate: carries out what is called; as `kafkatest.new_message(…)` could. None: methods give mocks.
+
+    Raises:
+        TypeError: the delegate is no Message.
+    """
     return _mock_of(Message, delegate)
 
 

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from dp_kafka.kafkatest.producer import Producer as FakeProducer
     from dp_kafka.producer.producer import Producer
 
+__all__ = [
+    "fake_consumer",
+    "fake_producer",
+    "kafka_cluster",
+    "kafka_consumer",
+    "kafka_leftovers",
+    "kafka_producer",
+    "kafka_topic",
+]
+
 # The library is imported by the fixtures: most runs of pytest where it is installed use none of them.
 
 _MARK = "kafkatest"

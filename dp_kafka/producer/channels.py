@@ -16,16 +16,18 @@ __all__ = ["BytesMessage", "DeliveryCallback", "InjectFunction", "OutputChannel"
 #: Called with (error, message). The error is None when the broker has acknowledged the message; else it is
 #: mostly a DeliveryError. The message is confluent_kafka's, with its topic, partition and offset; None when
 #: a message of the output channel was never handed to librdkafka.
-DeliveryCallback = Callable[["DpKafkaError | None", Any], object]
+DeliveryCallback = Callable[[DpKafkaError | None, Any], object]
 
 #: Adds headers to the list that a message is sent with; for tracing.
-InjectFunction = Callable[["list[tuple[str, HeaderValue]]"], None]
+InjectFunction = Callable[[list[tuple[str, HeaderValue]]], None]
 
 
 class BytesMessage:
-    """A message for `channels.output`; the arguments are those of `Producer.send_bytes`.
+    """A message for `channels.output`; it can be changed until it is put there.
 
-    The trace id of the context in which it is made goes with it, as the message is sent on another thread.
+    `value`, `key`, `headers`, `partition`, `timestamp` and `on_delivery` are as in `Producer.send_bytes`.
+    `trace_id` is that of the context in which the message is made, as it is sent on another thread; None
+    where `headers` have one, or the context has none. `inject` is for tracing alone.
 
     Raises:
         TypeError: a value that is not bytes, or a header of a wrong type.
@@ -143,10 +145,13 @@ class OutputChannel(Channel[BytesMessage]):
 
 @dataclass(frozen=True)
 class ProducerChannels:
-    """What a producer is fed and read by.
+    """What a producer is fed and read by; any thread may use any of it.
 
-    `output`: messages to send. `errors`: what went wrong, bounded, oldest dropped. `initialised`: set once
-    a broker has answered. `closer`: setting it closes the producer. `closed`: set when close has finished.
+    - `output`: takes a `BytesMessage` to send it.
+    - `errors`: what went wrong; the last 20 are kept, older ones are counted in its `dropped`.
+    - `initialised`: set once a broker has answered.
+    - `closer`: setting it closes the producer, without waiting for that.
+    - `closed`: set when the close has finished.
     """
 
     output: OutputChannel

@@ -94,7 +94,11 @@ class RedriveConfig:
 
 @dataclass(frozen=True, slots=True)
 class RedriveProgress:
-    """How many letters are done, sent or passed over, of how many that were there at the start."""
+    """How far a redrive is.
+
+    `done` counts the dead letters that were sent back or passed over, `total` those that were there at the
+    start.
+    """
 
     done: int
     total: int
@@ -104,6 +108,7 @@ class RedriveProgress:
 class RedriveResult:
     """What became of the dead letters.
 
+    - `topic`: the dead letter topic; `group_name`: the group for which the progress is committed.
     - `by_topic`: how many went back to each original topic.
     - `skipped`: how many were passed over (`skip_unknown`).
     - `left`: how many offsets between the progress and the end that was taken at the start are left.

@@ -50,6 +50,7 @@ def redrive(
 
     Raises:
         RedriveError: a letter can't go back, or its topic did not take it. Its `result` tells what was done.
+        ConfigError: `config` is no RedriveConfig.
         UnknownTopicError: the dead letter topic is not there.
         KafkaClientError: the cluster cannot be asked, or refuses the group.
     """

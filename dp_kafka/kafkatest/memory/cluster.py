@@ -76,6 +76,12 @@ class MemoryCluster:
         partitions: of a topic that is used without having been created.
         first_offset: of the first record of each partition.
         is_up: whether clients reach it; see `down` and `up`.
+
+    `outages` counts how often it went down. `changed` is a condition that guards all of it, and is notified
+    of every change.
+
+    Raises:
+        ConfigError: `partitions` or `first_offset` is no such number.
     """
 
     def __init__(self, *, partitions: int = 1, first_offset: int = 0, is_up: bool = True) -> None:
@@ -97,7 +103,11 @@ class MemoryCluster:
     # -- topics -------------------------------------------------------------------------------------
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
-        """Create a topic; one that is there already is left as it is."""
+        """Create a topic; one that is there already is left as it is.
+
+        Raises:
+            ConfigError: no name of a topic, or fewer than one partition.
+        """
         checks.topic_name("name", name)
         checks.integer("partitions", partitions, minimum=1)
         with self.changed:
@@ -269,7 +279,11 @@ class MemoryCluster:
         return MemoryLookup(self, topic)
 
     def unreachable(self) -> NoReturn:
-        """Raise what a request to a cluster that is down ends with."""
+        """Raise what a request to a cluster that is down ends with.
+
+        Raises:
+            KafkaException: always.
+        """
         raise KafkaException(kafka_error("_TRANSPORT", "the cluster in memory is down"))
 
     def __repr__(self) -> str:
