@@ -22,7 +22,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-oldest test-kafka chaos kafka-up kafka-down bench bench-kafka lint format docs reference build check clean
+.PHONY: help run test test-oldest test-kafka coverage chaos kafka-up kafka-down bench bench-kafka lint format docs reference build check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,12 @@ test-oldest: $(OLDEST)/.installed ## run scenarios and test kit with the oldest 
 
 test-kafka: $(TESTABLE) ## run those on Apache Kafka (needs Java 17 and Maven)
 	$(PY) -m pytest -m kafka
+
+coverage: $(TESTABLE) ## run every test that needs no Apache Kafka, and fail if they run under 95 % of the code
+	rm -rf .coverage
+	$(PY) -m coverage run -m pytest -m "not kafka" --numprocesses $(WORKERS) --dist worksteal
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
 
 chaos: $(TESTABLE) ## kill brokers and consumers for CHAOS_MINUTES (3); see docs/reliability.md
 	@$(PY) -m tests.chaos
@@ -78,7 +84,7 @@ check: ## run exactly what CI runs
 
 clean: ## remove .venv and everything else that was made here
 	@if [ -e .kafka/apache-kafka.json ]; then $(PY) -m tests.kafka.apache down; fi
-	rm -rf $(VENV) $(PEERS) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .kafka .chaos
+	rm -rf $(VENV) $(PEERS) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .kafka .chaos
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

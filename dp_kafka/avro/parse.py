@@ -47,7 +47,10 @@ def parse(definition: object) -> Parsed:
 
     The definition is copied: changing a dict afterwards changes nothing here.
     """
-    value, text = _load(definition)
+    try:
+        value, text = _load(definition)
+    except RecursionError:
+        raise SchemaError("schema: the definition is nested too deeply", field="schema") from None
     parser = _Parser()
     root = parser.node(value, "schema", "")
     parser.check_defaults()
@@ -67,7 +70,7 @@ def _load(definition: object) -> tuple[Any, str]:
     if isinstance(definition, (dict, list)):
         try:
             text = json.dumps(definition)
-        except (TypeError, ValueError, RecursionError) as exc:
+        except (TypeError, ValueError) as exc:
             raise SchemaError(f"schema: not what JSON can hold: {exc}", field="schema") from None
         return json.loads(text), text
     raise SchemaError(

@@ -72,6 +72,8 @@ def test_19_3_any_type_may_stand_at_the_top(engine: str, type_: Any, value: Any,
         ({"type": "map", "values": "int"}, {1: 1}, "{0}: expected a str as key, found int"),
         (["null", "long"], "secret", "expected long, found str"),
         (["null", "long", "string"], 1.5, "expected null or long or string, found float"),
+        ({"type": "enum", "name": "E", "symbols": ["A"]}, 5, "expected enum E, found int"),
+        ("float", "1.5", "expected float, found str"),
     ],
 )
 def test_19_3_what_does_not_fit_names_the_path_and_no_value(
@@ -207,3 +209,67 @@ def test_19_13_numbers_bytes_and_text_of_other_classes(engine: str) -> None:
     assert marshalled("float", float("inf"), engine) == b"\x00\x00\x80\x7f"
     assert marshalled(["null", "string", "long"], Level.HIGH, engine) == b"\x04\x06"
     assert marshalled(["null", "string", "long"], Colour.DARK, engine) == b"\x02\x08dark"
+
+
+def test_19_13_members_of_enums_stand_for_their_values_in_every_type(engine: str) -> None:
+    """Contract 19.13: a service's constants are written as what they hold."""
+
+    class Constant(enum.Enum):
+        YES = True
+        COUNT = 7
+        RATE = 1.5
+        RAW = b"a"
+        WHEN = NOON
+
+    for constant, kind in (
+        (Constant.YES, "boolean"),
+        (Constant.COUNT, "int"),
+        (Constant.COUNT, "long"),
+        (Constant.RATE, "double"),
+        (Constant.RATE, "float"),
+        (Constant.RAW, "bytes"),
+        (Constant.RAW, ["null", "bytes"]),
+        (Constant.WHEN, {"type": "long", "logicalType": "timestamp-micros"}),
+    ):
+        assert marshalled(kind, constant, engine) == marshalled(kind, constant.value, engine)
+
+
+def test_19_10_the_branch_of_a_number_is_the_one_that_holds_it_best(engine: str) -> None:
+    """Contract 19.10: four bytes lose digits of a float, so `double` goes first wherever it stands."""
+    assert marshalled(["float", "double"], 1.5, engine)[:1] == b"\x02"
+    assert marshalled(["float", "null"], 1.5, engine) == b"\x00\x00\x00\xc0\x3f"
+    assert marshalled(["double", "long"], 5, engine) == b"\x02\x0a"
+    assert marshalled(["string", "double"], 5, engine)[:1] == b"\x02"
+
+
+def test_19_10_bytes_and_fixed_of_a_union(engine: str) -> None:
+    """Contract 19.10: the first of the two takes bytes, whatever their class."""
+    fixed = {"type": "fixed", "name": "F", "size": 1}
+    assert marshalled(["null", "bytes", fixed], bytearray(b"a"), engine) == b"\x02\x02a"
+    assert marshalled(["null", fixed, "bytes"], b"a", engine) == b"\x02a"
+    assert marshalled(["null", fixed, "bytes"], b"ab", engine) == b"\x04\x04ab"
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "problem"),
+    [
+        ("string", b"\x02\xff", r"event\.x: the bytes of a string are not UTF-8"),
+        ("string", b"\x01", r"event\.x: this string has a negative length"),
+        ("long", b"\xff" * 10, r"event\.x: a number in this long has more than 64 bits"),
+        (["null", "long"], b"\x08", r"event\.x: the index of a branch is not one of null or long"),
+        ({"type": "array", "items": "string"}, b"\x04\x02a\x02\xff\x00", r"event\.x\[1\]: the bytes"),
+        ({"type": "map", "values": "string"}, b"\x02\x02a\x02\xff\x00", r"event\.x\{0\}: the bytes"),
+    ],
+)
+def test_19_3_data_that_is_damaged_says_where(engine: str, type_: Any, data: bytes, problem: str) -> None:
+    """Contract 19.3: the first place that cannot be read, whatever the package says of it."""
+    with pytest.raises(UnmarshalError, match=problem):
+        Schema(one(type_), engine=engine).unmarshal(data)
+
+
+def test_19_3_blocks_that_tell_their_size_in_bytes_are_read(engine: str) -> None:
+    """Contract 19.3: other writers put a block's size before it, and an error behind it is found."""
+    schema = Schema(one({"type": "array", "items": "long"}), engine=engine)
+    assert schema.unmarshal(b"\x03\x04\x02\x04\x00") == {"x": [1, 2]}
+    with pytest.raises(UnmarshalError, match=r"event\.x\[2\]: the data ends inside this long"):
+        schema.unmarshal(b"\x03\x04\x02\x04\x02")
