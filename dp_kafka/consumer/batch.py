@@ -33,7 +33,7 @@ logger = logging.getLogger("dp_kafka.consumer")
 BatchHandler: TypeAlias = Callable[[list[Message]], object]
 
 #: Messages of one lane that stand together in a batch.
-Run: TypeAlias = tuple[Lane, list[Message]]
+Row: TypeAlias = tuple[Lane, list[Message]]
 
 
 class BatchWorker(WorkerThread):
@@ -59,16 +59,16 @@ class BatchWorker(WorkerThread):
         self._wait_time = batch_wait_time
         self._durable = durable
         #: What has been collected and not settled.
-        self._held: list[Run] = []
+        self._held: list[Row] = []
 
     def work(self) -> None:
         """Handle batches until the upstream channel is closed; then what was collected."""
         while True:
             try:
-                runs = self._collect()
+                rows = self._collect()
             except ChannelClosed:
                 return
-            self._handle(runs)
+            self._handle(rows)
 
     def let_go(self) -> None:
         """Release the messages in hand."""
@@ -76,15 +76,15 @@ class BatchWorker(WorkerThread):
             for message in messages:
                 message.release()
 
-    def _collect(self) -> list[Run]:
+    def _collect(self) -> list[Row]:
         """The next batch, of at least one message.
 
         Raises:
             ChannelClosed: the channel is closed and nothing was collected.
         """
         upstream = self._upstream
-        runs: list[Run] = []
-        self._held = runs
+        rows: list[Row] = []
+        self._held = rows
         count = 0
         until: float | None = None
         flushes = upstream.flushes
@@ -92,30 +92,30 @@ class BatchWorker(WorkerThread):
             remaining = None if until is None else until - time.monotonic()
             if remaining is not None and remaining <= 0:
                 break
-            if not runs:
+            if not rows:
                 # Read before the first message is taken: what is flushed before that is not in the batch.
                 flushes = upstream.flushes
             waiting = upstream.wait(remaining, flushes)
-            if runs and upstream.flushes != flushes:
+            if rows and upstream.flushes != flushes:
                 break  # also when messages wait: those of other partitions might never come to an end
             try:
-                messages = upstream.get_run(self._size - count)
+                messages = upstream.get_row(self._size - count)
             except Empty:
-                if runs and not waiting:
+                if rows and not waiting:
                     break
                 continue
             except ChannelClosed:
-                if not runs:
+                if not rows:
                     raise
                 break
             if until is None:
                 until = time.monotonic() + self._wait_time
-            runs.append((messages[0]._lane, messages))
+            rows.append((messages[0]._lane, messages))
             count += len(messages)
-        return runs
+        return rows
 
-    def _handle(self, runs: list[Run]) -> None:
-        batch = [message for _, messages in runs for message in messages]
+    def _handle(self, rows: list[Row]) -> None:
+        batch = [message for _, messages in rows for message in messages]
         self.current = batch[0]
         failed: set[int] = set()
         again: list[tuple[Message, float]] = []
@@ -130,32 +130,32 @@ class BatchWorker(WorkerThread):
                 failed = self._failed(error, batch)
         self.current = None
         if again:
-            runs = self._held = self._without(runs, again)
-        if runs:
-            self._settle(runs, failed)
+            rows = self._held = self._without(rows, again)
+        if rows:
+            self._settle(rows, failed)
 
     @staticmethod
-    def _without(runs: list[Run], again: list[tuple[Message, float]]) -> list[Run]:
-        """Have messages handed out again later; the runs without them."""
+    def _without(rows: list[Row], again: list[tuple[Message, float]]) -> list[Row]:
+        """Have messages handed out again later; the rows without them."""
         later = {id(message) for message, _ in again}
         for message, seconds in again:
             message._lane.session.defer(message, seconds)
-        rest = [(lane, [m for m in messages if id(m) not in later]) for lane, messages in runs]
+        rest = [(lane, [m for m in messages if id(m) not in later]) for lane, messages in rows]
         return [(lane, messages) for lane, messages in rest if messages]
 
-    def _settle(self, runs: list[Run], failed: set[int]) -> None:
+    def _settle(self, rows: list[Row], failed: set[int]) -> None:
         """Finish all but the failed messages, ask for a commit, release all."""
-        for lane, messages in runs:
+        for lane, messages in rows:
             done = [message for message in messages if id(message) not in failed] if failed else messages
             if self._durable:
                 for message in done:
                     lane.mark(message)
             else:
                 lane.advance_all(done, finish=True)
-        commits = runs[0][0].commits
-        if len(failed) < sum(len(messages) for _, messages in runs):
-            commits.ask(lambda: all(lane.given_up() for lane, _ in runs))
-        for lane, messages in runs:
+        commits = rows[0][0].commits
+        if len(failed) < sum(len(messages) for _, messages in rows):
+            commits.ask(lambda: all(lane.given_up() for lane, _ in rows))
+        for lane, messages in rows:
             held = messages if self._durable else [m for m in messages if id(m) in failed] if failed else ()
             if held:
                 lane.advance_all(held, finish=False)

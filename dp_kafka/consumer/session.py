@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import Ordering
+from dp_kafka.consumer.backlog import WINDOW
 from dp_kafka.consumer.commits import GroupCommit
-from dp_kafka.consumer.lane import LOG_BEYOND, WINDOW, Lane
+from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import Message
 from dp_kafka.consumer.ordering import new_order
 from dp_kafka.consumer.upstream import UpstreamChannel
@@ -20,6 +21,9 @@ from dp_kafka.logs import log_event
 __all__ = ["Session"]
 
 logger = logging.getLogger("dp_kafka.consumer")
+
+#: As many messages finished beyond an unfinished one are worth a line in the log, and then ten times as many.
+LOG_BEYOND = 100
 
 
 class Session:
@@ -106,9 +110,9 @@ class Session:
         for lane in self.lanes.values():
             beyond = len(lane.offsets.finished)
             if beyond < LOG_BEYOND:
-                lane.log_beyond = LOG_BEYOND
+                lane.log_beyond = 0
             elif beyond >= lane.log_beyond:
-                lane.log_beyond = 10 * lane.log_beyond
+                lane.log_beyond = 10 * max(lane.log_beyond, LOG_BEYOND)
                 log_event(
                     logger,
                     logging.WARNING,

@@ -69,7 +69,7 @@ class UpstreamChannel(Channel[Message]):
     #: What users call, and tracing replaces; workers call `take`.
     get = take
 
-    def get_run(self, count: int) -> list[Message]:
+    def get_row(self, count: int) -> list[Message]:
         """Take the next message and those of its lane that follow it, `count` at most, without waiting.
 
         Raises:
@@ -78,7 +78,7 @@ class UpstreamChannel(Channel[Message]):
         """
         while True:
             message = self._next(block=False)
-            messages = message._lane.taken_run(message, count)
+            messages = message._lane.taken_row(message, count)
             if messages:
                 return messages
 

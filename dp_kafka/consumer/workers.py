@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
-from dp_kafka.consumer.lane import Lane, Run
+from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import Message
 from dp_kafka.consumer.outcome import outcome_of
+from dp_kafka.consumer.runs import Run
 from dp_kafka.consumer.unsettled import Unsettled
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.workerthread import OnDeath, WorkerThread
@@ -126,7 +127,7 @@ class Worker(WorkerThread):
     def _handle_runs(self, lane: Lane, run: Run) -> Message | None:
         """Handle runs of messages of a lane; the message that is left in hand, to go the ordinary way.
 
-        See dp_kafka.consumer.lane for who may end a run, and how this finds out.
+        See dp_kafka.consumer.runs for who may end a run, and how this finds out.
         """
         handler, worker_id, upstream, commits = self._handler, self._id, self._upstream, lane.commits
         until = time.monotonic() + QUANTUM_SECONDS

@@ -197,7 +197,7 @@ def batch_of(session: Session, count: int) -> list[int]:
     offsets: list[int] = []
     with contextlib.suppress(Empty):
         while len(offsets) < count:
-            offsets += [message.offset for message in session.upstream.get_run(count - len(offsets))]
+            offsets += [message.offset for message in session.upstream.get_row(count - len(offsets))]
     return offsets
 
 
@@ -210,7 +210,7 @@ def test_what_is_delivered_while_a_batch_is_handled_does_not_overtake_its_failur
     session.set_batched()
     lane = open_lane(session)
     lane.add(raws(0, 1, 2))
-    first, second, third = session.upstream.get_run(3)
+    first, second, third = session.upstream.get_row(3)
     lane.add(raws(3, 4))
     now = time.monotonic()
     session.defer(second, 20)

@@ -14,7 +14,8 @@ import pytest
 
 from dp_kafka import Message
 from dp_kafka.consumer import lane as lane_module
-from dp_kafka.consumer.lane import Lane, LanePhase, Run
+from dp_kafka.consumer.lane import Lane, LanePhase
+from dp_kafka.consumer.runs import Run
 from dp_kafka.consumer.session import Session
 from dp_kafka.consumer.workers import Worker
 from tests.lanes import new_session, open_lane, raws
@@ -69,18 +70,18 @@ class Steps:
 class LookedAt(Run):
     """A run that tells when its count is read."""
 
-    __slots__ = ("count",)
+    __slots__ = ("written",)
     steps: Steps
 
     @property
     def done(self) -> int:
-        count = self.count
+        written = self.written
         self.steps.looked()
-        return count
+        return written
 
     @done.setter
     def done(self, value: int) -> None:
-        self.count = value
+        self.written = value
 
 
 class Scene:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dp_kafka import ChannelClosed, Message, Ordering
-from dp_kafka.consumer import lane as lane_module
+from dp_kafka.consumer import backlog as backlog_module
 from dp_kafka.consumer.lane import Lane, LanePhase
 from dp_kafka.consumer.session import Session
 from tests.lanes import Raw, new_session, open_lane, raws
@@ -169,7 +169,7 @@ def test_a_batch_takes_many_messages_of_a_partition_in_order() -> None:
     lane = open_lane(session)
     session.set_batched()
     lane.add(raws(1, 2, 3, 4, 5))
-    batch = session.upstream.get_run(4)
+    batch = session.upstream.get_row(4)
     assert [message.offset for message in batch] == [1, 2, 3, 4]
     assert lane.in_hand == 4
     lane.advance_all(batch, finish=True)
@@ -183,10 +183,10 @@ def test_lanes_that_were_open_before_the_batch_handler_came_change_too() -> None
     lane = open_lane(session)
     lane.add(raws(1, 2, 3, key=b"same"))
     session.set_batched()
-    assert [message.offset for message in session.upstream.get_run(9)] == [1, 2, 3]
+    assert [message.offset for message in session.upstream.get_row(9)] == [1, 2, 3]
     later = open_lane(session, 1)
     later.add(raws(1, 2, key=b"same", partition=1))
-    assert [message.offset for message in session.upstream.get_run(9)] == [1, 2]
+    assert [message.offset for message in session.upstream.get_row(9)] == [1, 2]
 
 
 def test_part_of_a_batch_may_stay_unfinished() -> None:
@@ -194,7 +194,7 @@ def test_part_of_a_batch_may_stay_unfinished() -> None:
     lane = open_lane(session)
     session.set_batched()
     lane.add(raws(1, 2, 3))
-    batch = session.upstream.get_run(10)
+    batch = session.upstream.get_row(10)
     lane.advance_all([batch[0], batch[2]], finish=True)
     lane.advance_all(batch, finish=False)
     assert lane.in_hand == 0
@@ -208,12 +208,12 @@ def test_a_delivery_while_a_batch_is_collected_does_not_change_the_order() -> No
     lane = open_lane(session)
     session.set_batched()
     lane.add(raws(1, 2, 3))
-    batch = session.upstream.get_run(2)
+    batch = session.upstream.get_row(2)
     lane.add(raws(4))
-    batch += session.upstream.get_run(10)
+    batch += session.upstream.get_row(10)
     assert [message.offset for message in batch] == [1, 2, 3, 4]
     with pytest.raises(Empty):
-        session.upstream.get_run(1)
+        session.upstream.get_row(1)
 
 
 def test_a_batch_takes_nothing_of_a_lane_that_was_given_up() -> None:
@@ -223,9 +223,9 @@ def test_a_batch_takes_nothing_of_a_lane_that_was_given_up() -> None:
     one.add(raws(1, 2, partition=1))
     two.add(raws(1, 2, partition=2))
     one.drain()
-    assert {message.partition for message in session.upstream.get_run(9)} == {2}
+    assert {message.partition for message in session.upstream.get_row(9)} == {2}
     with pytest.raises(Empty):
-        session.upstream.get_run(9)
+        session.upstream.get_row(9)
     assert one.in_hand == 0
 
 
@@ -236,7 +236,7 @@ def test_a_partition_with_too_much_finished_beyond_a_message_hands_out_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A message that is never finished must not let the books grow without bound."""
-    monkeypatch.setattr(lane_module, "WINDOW", 3)
+    monkeypatch.setattr(backlog_module, "WINDOW", 3)
     session = new_session(Ordering.NONE)
     lane = open_lane(session)
     lane.add(raws(*range(10)))
@@ -256,7 +256,7 @@ def test_a_partition_that_was_held_goes_on_when_the_message_is_finished_late(
     monkeypatch: pytest.MonkeyPatch, finish: str
 ) -> None:
     """The message was released long ago, so nothing but its finishing can tell the partition to go on."""
-    monkeypatch.setattr(lane_module, "WINDOW", 3)
+    monkeypatch.setattr(backlog_module, "WINDOW", 3)
     session = new_session()
     lane = open_lane(session)
     lane.add(raws(*range(10)))
@@ -388,7 +388,7 @@ def test_a_batch_hears_once_of_a_partition_that_was_given_up(caplog: pytest.LogC
     lane = open_lane(session)
     session.set_batched()
     lane.add(raws(1, 2, 3))
-    batch = session.upstream.get_run(10)
+    batch = session.upstream.get_row(10)
     lane.drop()
     lane.advance_all(batch, finish=True)
     assert lane.in_hand == 0
