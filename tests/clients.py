@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from tests.waiting import PATIENCE
 
 __all__ = ["WatchedConsumer", "WatchedConsumers"]

@@ -297,16 +297,16 @@ class Sequence:
         if group.state is not State.CLOSING:
             self._problem(f"it is closed, and {group.state}")
         until = time.monotonic() + BOUND
-        threads = [group._poller, group._closer, *group._workers]
+        threads = [group._poller, group._closer, *group._context.workers]
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 self._problem(f"{thread.name} is left")
-        for thread in group._workers:
+        for thread in group._context.workers:
             if thread.crash is not None:
                 self._problem(f"{thread.name} died of {thread.crash!r}")
-        if group._poller.pulse.crash is not None:
-            self._problem(f"the poll thread died of {group._poller.pulse.crash!r}")
+        if group._context.pulse.crash is not None:
+            self._problem(f"the poll thread died of {group._context.pulse.crash!r}")
         for error in list(group.channels.errors.queue):
             if not isinstance(error, (DpKafkaError, ValueError)):
                 self._problem(f"{error!r} came on errors")

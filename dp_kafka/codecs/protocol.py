@@ -1,10 +1,10 @@
-"""The protocol of a codec: two methods, one for each direction."""
+"""What makes bytes of events and events of bytes: the protocol of a codec, and that of a schema."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "MarshalsEvents"]
 
 
 @runtime_checkable
@@ -17,4 +17,12 @@ class Codec(Protocol):
 
     def decode(self, data: bytes) -> Any:
         """The event of a message's value; raises UnmarshalError, on the same terms."""
+        ...
+
+
+class MarshalsEvents(Protocol):
+    """What `Producer.send` takes as a schema: `dp_kafka.avro.Schema`, or what else makes bytes of events."""
+
+    def marshal(self, event: Any) -> bytes:
+        """The event as bytes; raises MarshalError."""
         ...

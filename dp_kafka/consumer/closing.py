@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
 
 from dp_kafka.consumer.channels import ConsumerGroupChannels
-from dp_kafka.consumer.control import Control
+from dp_kafka.consumer.context import GroupContext
+from dp_kafka.consumer.handlers import Handlers
 from dp_kafka.consumer.poller import Poller
+from dp_kafka.errorlog import ErrorLog
 from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.producer import Producer
 
-__all__ = ["GRACE_SECONDS", "CloseThread", "Helpers"]
+__all__ = ["GRACE_SECONDS", "CloseThread"]
 
 logger = logging.getLogger("dp_kafka.consumer")
 
@@ -30,36 +31,30 @@ GRACE_SECONDS = 0.3
 LOOK_SECONDS = 0.05
 
 
-class Helpers(NamedTuple):
-    """What a consumer group has only if somebody uses it."""
-
-    workers: Sequence[threading.Thread]
-    error_logger: threading.Thread | None
-    dead_letters: Producer | None
-
-
 class CloseThread(threading.Thread):
     """Closes one consumer group, once."""
 
     def __init__(
         self,
-        fields: Mapping[str, Any],
-        control: Control,
+        context: GroupContext,
         poller: Poller,
         channels: ConsumerGroupChannels,
-        helpers: Callable[[], Helpers],
+        handlers: Handlers,
+        dead_letters: Producer | None,
+        error_log: ErrorLog,
         last: Callable[[], None],
     ) -> None:
-        """Args: `helpers` gives what there is, and no more comes once the group is closing; `last` is called
-        when all is closed."""
-        super().__init__(name=f"dp-kafka:close:{fields['topic']}", daemon=True)
-        self._fields = dict(fields)
-        self._control = control
+        """Args: `last` is called when all is closed."""
+        super().__init__(name=f"dp-kafka:close:{context.config.topic}", daemon=True)
+        self._fields = context.fields
+        self._control = context.control
         self._poller = poller
         self._channels = channels
-        self._helpers = helpers
+        self._handlers = handlers
+        self._dead_letters = dead_letters
+        self._error_log = error_log
         self._last = last
-        #: Guards the poller's deadline and the beginning. Reentrant, as a signal handler that closes may come
+        #: Guards the deadline and the beginning. Reentrant, as a signal handler that closes may come
         #: on top of any of it.
         self._lock = threading.RLock()
         self._begun = False
@@ -71,10 +66,10 @@ class CloseThread(threading.Thread):
 
     def begin(self, hooks: Sequence[Callable[[], object]], deadline: float | None) -> None:
         """Begin to close, if this is the first call; a later one may bring the deadline forward."""
-        poller = self._poller
+        control = self._control
         with self._lock:
             if deadline is not None:
-                poller.deadline = deadline if poller.deadline is None else min(poller.deadline, deadline)
+                control.deadline = deadline if control.deadline is None else min(control.deadline, deadline)
             # No call between the look and the change: a signal handler that closes could come in there.
             first = not self._begun
             self._begun = True
@@ -85,14 +80,14 @@ class CloseThread(threading.Thread):
             return
         self._hooks = hooks
         # At once: whoever starts after a close is told so, whether or not the thread runs by then.
-        self._control.close()
+        control.close()
         try:
             # A thread of its own: the caller may be a handler, which close() waits for, and has a timeout.
             self.start()
         except RuntimeError:
             # While the interpreter shuts down no thread can be started. Those that would wait for themselves
             # cannot close; the state tells that nothing is consumed any more.
-            if threading.current_thread() in (poller, *self._helpers().workers):
+            if threading.current_thread() in (self._poller, *self._handlers.workers):
                 raise
             self.run()
 
@@ -107,7 +102,7 @@ class CloseThread(threading.Thread):
             log_error(logger, "closing the consumer group failed", error, self._fields)
         finally:
             self._control.drained.set()
-            self._poller.may_leave.set()
+            self._control.may_leave.set()
             channels.upstream.close()
             channels.errors.close()
             channels.consume.close()
@@ -130,25 +125,25 @@ class CloseThread(threading.Thread):
                 channels.errors.put(error)
         # 3. The poll thread commits the rest, leaves the group and closes its client.
         self.left = poller.in_hand()
-        poller.may_leave.set()
+        self._control.may_leave.set()
         # 4. Whoever waits for a message is told that none comes; workers end.
         channels.upstream.close()
-        helpers = self._helpers()
-        for thread in (poller, *helpers.workers):
+        threads = (poller, *self._handlers.workers)
+        for thread in threads:
             self._join(thread)
         self.left = max(self.left, poller.in_hand())
-        if helpers.dead_letters is not None:
+        if self._dead_letters is not None:
             remaining = self._remaining()
-            helpers.dead_letters.close(None if remaining is None else max(0.0, remaining))
+            self._dead_letters.close(None if remaining is None else max(0.0, remaining))
         # 5. Signals and channels, last: whoever reads errors has seen those of the shutdown.
-        running = [thread for thread in (poller, *helpers.workers) if thread.is_alive()]
+        running = [thread for thread in threads if thread.is_alive()]
         if running or self.left:
             self._log_left(running)
         channels.errors.close()
         channels.consume.close()
         channels.closer.set()
-        if helpers.error_logger is not None:
-            self._join(helpers.error_logger)
+        if (logging_thread := self._error_log.thread) is not None:
+            self._join(logging_thread)
 
     def _join(self, thread: threading.Thread) -> None:
         """Join a thread until it ends, or until a little after the deadline."""
@@ -160,7 +155,7 @@ class CloseThread(threading.Thread):
         return remaining is not None and remaining + grace <= 0
 
     def _remaining(self) -> float | None:
-        deadline = self._poller.deadline
+        deadline = self._control.deadline
         return None if deadline is None else deadline - time.monotonic()
 
     def _log_left(self, running: Sequence[threading.Thread]) -> None:

@@ -1,7 +1,7 @@
 """What callers want of a consumer group, and the state that follows: decided together, under one condition.
 
-Callers say start, stop or close; the poll thread carries it out and reports what has become true. No
-call here does I/O, and none blocks but those named `wait_…`.
+Callers say start, stop or close, and by when; the poll thread carries it out and reports what has become
+true. No call here does I/O, and none blocks but those named `wait_…`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ class Control:
         self.initialised = threading.Event()
         #: Set once a closing group hands out no more messages and has none in hand.
         self.drained = threading.Event()
+        #: Set by close(): when to give up waiting for messages in hand; None is never.
+        self.deadline: float | None = None
+        #: Set once the hooks of close() have run, or there are none.
+        self.may_leave = threading.Event()
+        #: Whether what is in hand is held by workers: their handlers end by themselves, and are waited for.
+        self.has_workers = False
         self._wanted = _Wanted.STOPPED
         # Counts requests to try the initialisation now, and the attempts that were made.
         self._init_asked = 0
@@ -101,6 +107,11 @@ class Control:
     def closing(self) -> bool:
         """Whether close was asked for."""
         return self._wanted is _Wanted.CLOSED
+
+    def is_over(self, patience: float | None = None) -> bool:
+        """Whether the deadline of close(), or `patience`, has passed; both are of `time.monotonic()`."""
+        now, deadline = time.monotonic(), self.deadline
+        return (patience is not None and now >= patience) or (deadline is not None and now >= deadline)
 
     def initialise(self, timeout: float) -> None:
         """Have the poll thread try the initialisation now, and wait for what came of it.

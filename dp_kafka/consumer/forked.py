@@ -24,7 +24,7 @@ KIND = "ConsumerGroup"
 
 def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels) -> None:
     """Keep the Kafka client, refuse every wish, close the channels, and give up the messages in hand."""
-    forks.keep(poller._client)
+    forks.keep(poller.client)
     forks.refuse(control, KIND)
     # Whoever waits for a state would wait for ever.
     forks.refuse(control.machine, KIND)
@@ -37,7 +37,7 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     ConsumeChannel.__init__(channels.consume, _refuse, _refuse, _nothing)
     channels.upstream.close()
     channels.errors.close()
-    session = poller._session
+    session = poller.session
     if session is None:
         return
     # The parent's lanes go on in the parent. Here a message that a handler forked with can be released, and

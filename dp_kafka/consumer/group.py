@@ -7,33 +7,33 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
 from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
-from dp_kafka.consumer.batch import BatchHandler, BatchWorker
+from dp_kafka.consumer.batch import BatchHandler
 from dp_kafka.consumer.channels import ConsumeChannel, ConsumerGroupChannels
-from dp_kafka.consumer.closing import GRACE_SECONDS, CloseThread, Helpers
+from dp_kafka.consumer.client import ClientFactory, confluent_consumer
+from dp_kafka.consumer.closing import GRACE_SECONDS, CloseThread
+from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.control import Control
 from dp_kafka.consumer.forked import KIND, switch_off
-from dp_kafka.consumer.poller import INIT_SECONDS, ClientFactory, Poller, confluent_consumer
+from dp_kafka.consumer.handlers import Handlers, dead_letter_config
+from dp_kafka.consumer.poller import INIT_SECONDS, Poller
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.vitals import Vitals
-from dp_kafka.consumer.workers import Handler, Worker
-from dp_kafka.consumer.workerthread import WorkerThread
-from dp_kafka.errors import ClosedError, ConfigError, HandlerRegistrationError
+from dp_kafka.consumer.workers import Handler
+from dp_kafka.errorlog import ErrorLog
+from dp_kafka.errors import ConfigError
 from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
 from dp_kafka.logs import log_error
-from dp_kafka.processing.chain import AnyHandler, Middleware, wrap
-from dp_kafka.processing.deadletter import DeadLetters
-from dp_kafka.processing.decoding import decoding
-from dp_kafka.processing.retry import retrying
+from dp_kafka.processing.chain import Middleware
 from dp_kafka.producer.producer import Producer
 from dp_kafka.state import State
 
@@ -88,61 +88,70 @@ class ConsumerGroup:
                 "dp_kafka.codecs, as in AvroCodec(schema) or JsonCodec()",
                 field="codec",
             )
-        self._config = config
-        self._codec = codec
-        self._control = Control()
-        self._fields = {"topic": config.topic, "group": config.group_name}
-        self._telemetry = _telemetry(config)
+        # Kept, as metrics ask it for as long as it lives.
+        telemetry = self._telemetry = _telemetry(config)
+        brokers = broker_check or BrokerCheck(config)
+        control = self._control = Control()
         self._channels = ConsumerGroupChannels(
-            upstream=UpstreamChannel() if self._telemetry is None else self._telemetry.upstream,
+            upstream=UpstreamChannel() if telemetry is None else telemetry.upstream,
             errors=ErrorsChannel(ERRORS_KEPT),
-            initialised=self._control.initialised,
+            initialised=control.initialised,
             consume=ConsumeChannel(self.start, self.stop, self._close_soon),
             closer=Signal(self._close_soon),
             closed=threading.Event(),
-            state=self._control.machine,
+            state=control.machine,
         )
-        #: Guards the handler's registration and the list of threads. Reentrant, as a signal handler that
-        #: closes may come on top of either.
-        self._lock = threading.RLock()
-        self._workers: list[Worker | BatchWorker] = []
-        self._middlewares: list[Middleware] = []
-        self._error_logger: threading.Thread | None = None
-        brokers = broker_check or BrokerCheck(config)
-        self._poller = Poller(
+        context = self._context = GroupContext(
             config,
-            self._control,
+            control,
             self._channels.upstream,
-            client_factory,
-            Explainer(self._channels.errors.put, brokers, config.topic),
-            self._close_soon,
-            codec,
-            None if self._telemetry is None else self._telemetry.lag,
+            report=Explainer(self._channels.errors.put, brokers, config.topic),
+            codec=codec,
+            lag=None if telemetry is None else telemetry.lag,
         )
-        self._vitals = Vitals(self._control, self._poller, self._workers, brokers)
-        self._closer = CloseThread(
-            self._fields, self._control, self._poller, self._channels, self._helpers, self._vitals.close
+        self._error_log = ErrorLog(
+            self._channels.errors,
+            config.topic,
+            lambda error: log_error(logger, "kafka consumer-group error", error, context.fields),
         )
+        self._vitals = Vitals(context, brokers)
+        self._poller = Poller(context, client_factory, self._close_soon)
         # Made last but for the threads: it may refuse its configuration.
-        self._dead_letters = (
-            None if config.dead_letter is None else self._dead_letter_producer(producer_factory)
+        dead_letters = dead_letter_config(config)
+        dead_letter_producer = None if dead_letters is None else producer_factory(dead_letters)
+        self._handlers = Handlers(
+            context,
+            self._poller,
+            dead_letter_producer,
+            [] if telemetry is None else telemetry.outside,
+            [] if telemetry is None else telemetry.inside,
+            self._close_soon,
+        )
+        self._closer = CloseThread(
+            context,
+            self._poller,
+            self._channels,
+            self._handlers,
+            dead_letter_producer,
+            self._error_log,
+            self._vitals.close,
         )
         self._forked = False
         forks.track(self, ConsumerGroup._after_fork)
         self._poller.start()
-        self._control.wait_first_attempt(CONSTRUCTOR_SECONDS)
+        control.wait_first_attempt(CONSTRUCTOR_SECONDS)
 
     # -- what it is ---------------------------------------------------------------------------------
 
     @property
     def topic(self) -> str:
         """The topic that it consumes."""
-        return self._config.topic
+        return self._context.config.topic
 
     @property
     def group_name(self) -> str:
         """The consumer group that it is a member of."""
-        return self._config.group_name
+        return self._context.config.group_name
 
     @property
     def channels(self) -> ConsumerGroupChannels:
@@ -223,9 +232,11 @@ class ConsumerGroup:
             return 0
         self._closer.begin(hooks, None if timeout is None else time.monotonic() + timeout)
         current = threading.current_thread()
-        if self._in_own_thread() or current in (self._closer.runner, self._error_logger):
+        if self._in_own_thread() or current is self._closer.runner:
             return 0
-        if self._control.interrupted() or cast(Any, self._lock)._is_owned():
+        if any(part.interrupted() for part in (self._control, self._handlers, self._error_log)):
+            return 0
+        if current is self._error_log.thread:
             return 0
         # The closing thread keeps the deadline itself; the little more lets it tell what it had to leave.
         closed = self._channels.closed.wait(None if timeout is None else timeout + GRACE_SECONDS + 0.2)
@@ -250,51 +261,7 @@ class ConsumerGroup:
         Raises:
             HandlerRegistrationError: not callable, or a handler is registered already.
         """
-        if not callable(middleware):
-            raise HandlerRegistrationError(
-                f"a middleware must be callable, but got {type(middleware).__name__}: give a function that "
-                "takes a handler and returns one"
-            )
-        with self._lock:
-            if self._workers:
-                raise HandlerRegistrationError(
-                    "use() comes before the handler is registered: the handler would run without it"
-                )
-            self._middlewares.append(middleware)
-
-    def _wrapped(self, handler: AnyHandler) -> AnyHandler:
-        """The handler inside the user's middlewares, retries and dead letters."""
-        config = self._config
-        own: list[Middleware] = []
-        if config.dead_letter is not None and self._dead_letters is not None:
-            own.append(DeadLetters(config.dead_letter, config.group_name, self._dead_letters))
-        if config.retry is not None:
-            own.append(retrying(config.retry))
-        if self._telemetry is not None:
-            own = [*self._telemetry.outside, *own, *self._telemetry.inside]
-        # Innermost, so that a middleware sees a message that can't be decoded fail.
-        inner = [] if self._codec is None else [decoding]
-        return wrap(handler, [*own, *self._middlewares, *inner])
-
-    def _dead_letter_producer(self, make: Callable[[ProducerConfig], Producer]) -> Producer:
-        config, dead_letter = self._config, self._config.dead_letter
-        assert dead_letter is not None
-        return make(
-            ProducerConfig(
-                config.broker_addrs,
-                dead_letter.topic,
-                min_retry_period=config.min_retry_period,
-                max_retry_period=config.max_retry_period,
-                min_brokers_healthy=1,
-                otel_enabled=config.otel_enabled,
-                security=config.security,
-                # Given up by librdkafka when its worker gives it up, so that it is not sent twice at once.
-                librdkafka={
-                    "delivery.timeout.ms": round(dead_letter.timeout * 1_000),
-                    **dead_letter.librdkafka,
-                },
-            )
-        )
+        self._handlers.use(middleware)
 
     def register_handler(self, handler: Handler) -> None:
         """Give every message to `handler(worker_id, message)`, on `num_workers` threads numbered from 1.
@@ -307,20 +274,7 @@ class ConsumerGroup:
             HandlerRegistrationError: not callable, or there is a handler already.
             ClosedError: the group is closing.
         """
-        self._register(
-            handler,
-            lambda wrapped: [
-                Worker(
-                    number,
-                    self.topic,
-                    wrapped,
-                    self._channels.upstream,
-                    self._worker_died,
-                    durable=self._config.commit_interval == 0,
-                )
-                for number in range(1, self._config.num_workers + 1)
-            ],
-        )
+        self._handlers.register(handler)
 
     def register_batch_handler(self, handler: BatchHandler) -> None:
         """Give messages to `handler(batch)` on one thread, in lists of at most `batch_size`.
@@ -333,70 +287,14 @@ class ConsumerGroup:
             HandlerRegistrationError: not callable, or there is a handler already.
             ClosedError: the group is closing.
         """
-        self._register(
-            handler,
-            lambda wrapped: [
-                BatchWorker(
-                    self.topic,
-                    wrapped,
-                    self._channels.upstream,
-                    self._worker_died,
-                    batch_size=self._config.batch_size,
-                    batch_wait_time=self._config.batch_wait_time,
-                    durable=self._config.commit_interval == 0,
-                )
-            ],
-        )
-
-    def _register(
-        self, handler: AnyHandler, make: Callable[[AnyHandler], list[Worker] | list[BatchWorker]]
-    ) -> None:
-        if not callable(handler):
-            raise HandlerRegistrationError(
-                f"a handler must be callable, but got {type(handler).__name__}: give a function or a method"
-            )
-        with self._lock:
-            if self._control.closing:
-                raise ClosedError("no handler can be registered because the consumer group is closing")
-            if self._workers:
-                raise HandlerRegistrationError(
-                    "failed to register handler because a handler or batch handler had already been "
-                    "registered, only 1 allowed"
-                )
-            self._workers.extend(make(self._wrapped(handler)))
-            if isinstance(self._workers[0], BatchWorker):
-                self._poller.set_batched()
-            self._poller.has_workers = True
-            self._poller.workers = tuple(self._workers)
-            for worker in self._workers:
-                worker.start()
+        self._handlers.register_batch(handler)
 
     # -- errors and health ----------------------------------------------------------------------------
 
     def log_errors(self) -> None:
         """Log everything that comes on `errors`, on a thread of its own, until the group closes."""
-        with self._lock:
-            if self._error_logger is not None or self._control.closing:
-                return
-            self._error_logger = threading.Thread(
-                target=self._log_errors, name=f"dp-kafka:errors:{self.topic}", daemon=True
-            )
-            self._error_logger.start()
-
-    def _log_errors(self) -> None:
-        for error in self._channels.errors:
-            log_error(logger, "kafka consumer-group error", error, self._fields)
-
-    def _worker_died(self, worker: WorkerThread, error: BaseException) -> None:
-        """On the dying worker: tell, and close."""
-        # What it had in hand may not come back, so that the end of it is not to be waited for for ever.
-        self._poller.has_workers = False
-        self._channels.errors.put(error)
-        fields = {**self._fields, "worker": worker.name}
-        try:
-            log_error(logger, "worker thread died, the consumer group closes", error, fields)
-        finally:  # also when a filter of the user's logging raises
-            self._close_soon()
+        if not self._control.closing:
+            self._error_log.start()
 
     def checker(self, state: CheckState) -> None:
         """Check group, brokers and topic, and update `state`: a check for `dp_kafka.health.HealthCheck`.
@@ -430,13 +328,15 @@ class ConsumerGroup:
             elif status in (Status.WARNING, Status.CRITICAL):
                 self.stop()
         except Exception as error:  # noqa: BLE001  # whoever tells of the health can do nothing about it
-            log_error(logger, "health update not followed", error, {**self._fields, "status": str(status)})
+            log_error(
+                logger, "health update not followed", error, {**self._context.fields, "status": str(status)}
+            )
 
     # -- closing ------------------------------------------------------------------------------------
 
     def _in_own_thread(self) -> bool:
         current = threading.current_thread()
-        return current is self._poller or current in self._workers
+        return current is self._poller or current in self._context.workers
 
     def _after_fork(self) -> None:
         """Switch this group off, in a forked child."""
@@ -446,10 +346,6 @@ class ConsumerGroup:
 
     def _close_soon(self) -> None:
         self._closer.begin((), None)
-
-    def _helpers(self) -> Helpers:
-        with self._lock:
-            return Helpers(list(self._workers), self._error_logger, self._dead_letters)
 
 
 def _telemetry(config: ConsumerGroupConfig) -> Telemetry | None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from dp_kafka.consumer.control import Control
-from dp_kafka.consumer.poller import Poller
-from dp_kafka.consumer.workerthread import WorkerThread
+from dp_kafka.consumer.context import GroupContext
 from dp_kafka.health.checks import BrokerCheck, ClientView, check_client
 from dp_kafka.health.state import CheckState
 
@@ -19,17 +16,11 @@ POLL_STUCK_SECONDS = 60.0
 
 
 class Vitals:
-    """Answers `checker` and liveness for one group. Any thread, several at a time.
+    """Answers `checker` and liveness for one group. Any thread, several at a time."""
 
-    `workers` is the group's own list, which it fills when a handler is registered.
-    """
-
-    def __init__(
-        self, control: Control, poller: Poller, workers: Sequence[WorkerThread], brokers: BrokerCheck
-    ) -> None:
-        self._control = control
-        self._poller = poller
-        self._workers = workers
+    def __init__(self, context: GroupContext, brokers: BrokerCheck) -> None:
+        self._context = context
+        self._control = context.control
         self._brokers = brokers
 
     def check(self, state: CheckState) -> None:
@@ -43,24 +34,26 @@ class Vitals:
             closed=self._control.closing,
             initialised=initialised,
             broken=self._broken(POLL_STUCK_SECONDS),
-            trouble=self._poller.trouble.text(of_connections=not initialised),
-            ask_brokers=not initialised and self._poller.trouble.is_of_a_connection,
+            trouble=self._context.trouble.text(of_connections=not initialised),
+            ask_brokers=not initialised and self._context.trouble.is_of_a_connection,
         )
 
     def stuck_or_dead(self, stuck_after: float) -> list[str]:
         """What of the threads is dead, or stuck for `stuck_after` seconds; never blocks."""
         now = time.monotonic()
         found = self._broken(min(stuck_after, POLL_STUCK_SECONDS))
-        for slow in self._poller.watchdog.longer_than(stuck_after, now, list(self._workers)):
+        for slow in self._context.watchdog.longer_than(stuck_after, now, list(self._context.workers)):
             where = f"{slow.message.topic}[{slow.message.partition}]@{slow.message.offset}"
             found.append(f"{slow.worker.name} has been with {where} for {slow.seconds:.0f} seconds")
         return found
 
     def _broken(self, stuck_after: float) -> list[str]:
         now = time.monotonic()
-        problems = [self._poller.pulse.problem("poll thread", now, stuck_after)]
+        problems = [self._context.pulse.problem("poll thread", now, stuck_after)]
         problems += [
-            f"{worker.name} died of {type(worker.crash).__name__}" for worker in self._workers if worker.crash
+            f"{worker.name} died of {type(worker.crash).__name__}"
+            for worker in self._context.workers
+            if worker.crash
         ]
         return [problem for problem in problems if problem is not None]
 

@@ -133,7 +133,7 @@ class Member:
         """Leave the group."""
         until = time.monotonic() + _LEAVE
         try:
-            # A rebalance that ended within close() could hang there: `_leave_group` of the poller tells how.
+            # A rebalance that ended within close() could hang there: dp_kafka.consumer.membership tells how.
             self._client.unsubscribe()
             self._client.poll(0)
             while self._client.assignment() and time.monotonic() < until:

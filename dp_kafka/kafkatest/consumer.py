@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dp_kafka.codecs.json import JsonCodec
-from dp_kafka.codecs.protocol import Codec
+from dp_kafka.codecs.protocol import Codec, MarshalsEvents
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.group import ConsumerGroup
 from dp_kafka.errors import ClosedError, ConfigError
@@ -17,7 +17,6 @@ from dp_kafka.kafkatest.memory.consumer import MemoryConsumer
 from dp_kafka.kafkatest.memory.groups import Partition
 from dp_kafka.kafkatest.memory.records import Record, partition_of
 from dp_kafka.kafkatest.producer import Producer
-from dp_kafka.producer.producer import MarshalsEvents
 
 __all__ = ["Consumer"]
 

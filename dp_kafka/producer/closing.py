@@ -12,8 +12,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
+from dp_kafka.errorlog import ErrorLog
 from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.channels import ProducerChannels
@@ -21,7 +21,7 @@ from dp_kafka.producer.delivery import DeliveryThread
 from dp_kafka.producer.output import OutputThread
 from dp_kafka.producer.sender import Sender
 
-__all__ = ["GRACE_SECONDS", "CloseThread", "Helpers"]
+__all__ = ["GRACE_SECONDS", "CloseThread"]
 
 logger = logging.getLogger("dp_kafka.producer")
 
@@ -33,13 +33,6 @@ INITIALISATION_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 
 
-class Helpers(NamedTuple):
-    """The threads that a producer has only if somebody uses what they do."""
-
-    output: OutputThread | None
-    error_logger: threading.Thread | None
-
-
 class CloseThread(threading.Thread):
     """Closes one producer, once."""
 
@@ -49,16 +42,18 @@ class CloseThread(threading.Thread):
         channels: ProducerChannels,
         delivery: DeliveryThread,
         sender: Sender,
-        helpers: Callable[[], Helpers],
+        output_thread: Callable[[], OutputThread | None],
+        error_log: ErrorLog,
         brokers: BrokerCheck,
     ) -> None:
-        """Args: `helpers` gives those that run, and no other starts once the output channel is closed."""
+        """Args: `output_thread` gives it if it runs; none starts once the output channel is closed."""
         super().__init__(name=f"dp-kafka:close:{topic}", daemon=True)
         self._fields = {"topic": topic}
         self._channels = channels
         self._delivery = delivery
         self._sender = sender
-        self._helpers = helpers
+        self._output_thread = output_thread
+        self._error_log = error_log
         self._brokers = brokers
         #: Guards the deadline: seconds of time.monotonic(), None for none.
         self._lock = threading.RLock()
@@ -95,9 +90,9 @@ class CloseThread(threading.Thread):
         delivery.begin_close()
         # 2. The output channel takes no more; what it holds is sent, while the deadline allows.
         channels.output.close()
-        helpers = self._helpers()
-        if helpers.output is not None:
-            self._drain(helpers.output)
+        output = self._output_thread()
+        if output is not None:
+            self._drain(output)
         # 3. No further send: what was accepted before is in librdkafka's queue now.
         sender.close()
         # 4. Deliver it, while the deadline allows.
@@ -107,19 +102,19 @@ class CloseThread(threading.Thread):
         delivery.end()
         self._join(delivery, GRACE_SECONDS)
         self.left = delivery.left() + channels.output.unfinished_tasks
-        if helpers.output is not None:
-            self.left += helpers.output.given_up
+        if output is not None:
+            self.left += output.given_up
         if not delivery.is_alive():
             # Done already, unless it died before its time.
             delivery.let_go()
         # 6. Signals and channels, last: whoever reads errors has seen those of the shutdown.
         channels.errors.close()
         channels.closer.set()
-        if helpers.error_logger is not None:
-            self._join(helpers.error_logger, GRACE_SECONDS)
-        self._log_left(
-            [thread for thread in (delivery, *helpers) if thread is not None and thread.is_alive()]
-        )
+        logging_thread = self._error_log.thread
+        if logging_thread is not None:
+            self._join(logging_thread, GRACE_SECONDS)
+        threads = (delivery, output, logging_thread)
+        self._log_left([thread for thread in threads if thread is not None and thread.is_alive()])
 
     def _drain(self, output: OutputThread) -> None:
         """Wait until the output thread has sent all, or has to give up the rest."""

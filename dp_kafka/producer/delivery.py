@@ -104,15 +104,10 @@ class DeliveryThread(threading.Thread):
         self._flush_wanted = False
         #: How many wait for the condition.
         self._waiting = 0
-        #: How many messages had no report when the thread last had served all that had come, and how often
-        #: it has counted. Else len() counts librdkafka's own errors, too, while they wait to be served.
-        self._counted = (0, 0)
         properties = producer_properties(config)
         properties["error_cb"] = self.reports.on_error
-        # None once it was let go. Only this thread calls more than produce() and len() on it.
+        # None once it was let go. Only this thread calls more than produce() on it.
         self._client: Any = client_factory(properties)
-        #: How many messages had no report when the client was let go.
-        self._abandoned = 0
         forks.track(self, DeliveryThread._after_fork)
 
     def _after_fork(self) -> None:
@@ -126,17 +121,9 @@ class DeliveryThread(threading.Thread):
         produce: Callable[..., None] = self._client.produce
         return produce
 
-    def pending(self) -> int:
-        """How many messages have no report yet; any thread."""
-        client = self._client
-        if client is None:
-            return self._abandoned
-        # Before it is initialised it has no messages: what len() would count are librdkafka's own errors.
-        return len(client) if self.initialised.is_set() else 0
-
     def left(self) -> int:
         """How many messages close() had to leave: those that were given up, and those without a report."""
-        return self.reports.given_up + self.pending()
+        return self.reports.given_up + self.reports.missing
 
     @property
     def init_error(self) -> Exception | None:
@@ -187,19 +174,18 @@ class DeliveryThread(threading.Thread):
         From a delivery callback, which runs on this thread, it only counts.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        reports = self.reports
         if threading.current_thread() is self:
-            return self.pending()
+            return reports.missing
         with self._condition:
-            before = self._counted[1]
-            while self.pending() and self.is_alive():
+            while reports.missing and self.is_alive():
                 remaining = POLL_SECONDS if deadline is None else deadline - time.monotonic()
                 if remaining <= 0:
                     break
                 # librdkafka's own flush sends at once what linger would still hold back.
                 self._flush_wanted = True
                 self._wait_locked(min(POLL_SECONDS, remaining))
-            counted, rounds = self._counted
-            return min(counted, self.pending()) if rounds != before else self.pending()
+        return reports.missing
 
     def begin_close(self) -> None:
         """Wake those who wait for the initialisation, or for room: neither will come to them."""
@@ -250,7 +236,6 @@ class DeliveryThread(threading.Thread):
 
         Here, or by close() when this thread has died.
         """
-        self._abandoned = self.pending()
         self._client = None
 
     def _initialise(self) -> None:
@@ -324,7 +309,6 @@ class DeliveryThread(threading.Thread):
                 served = client.poll(POLL_SECONDS)
             if served and self._waiting:
                 with self._condition:
-                    self._counted = (len(client), self._counted[1] + 1)
                     self._condition.notify_all()
             if reports.unlogged:
                 reports.log_rest()
@@ -333,7 +317,7 @@ class DeliveryThread(threading.Thread):
         """Take from librdkafka what close() had no time for; each message gets its report now."""
         client = self._client
         until = time.monotonic() + GIVE_UP_SECONDS
-        while self.pending() and time.monotonic() < until:
+        while self.reports.missing and time.monotonic() < until:
             # Again and again: a message can be on its way from one of librdkafka's queues to another.
             client.purge(blocking=False)
             client.poll(FLUSH_SECONDS)

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
-from dp_kafka.codecs.protocol import Codec
+from dp_kafka.codecs.protocol import Codec, MarshalsEvents
 from dp_kafka.config import ProducerConfig
+from dp_kafka.errorlog import ErrorLog
 from dp_kafka.errors import ConfigError, MarshalError
 from dp_kafka.headers import Headers, HeaderValue
 from dp_kafka.health.checks import BrokerCheck
@@ -22,7 +23,7 @@ from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
-from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread, Helpers
+from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread
 from dp_kafka.producer.delivery import INIT_SECONDS, ClientFactory, DeliveryThread, confluent_producer
 from dp_kafka.producer.exit import close_at_exit
 from dp_kafka.producer.output import OutputThread
@@ -32,7 +33,6 @@ from dp_kafka.producer.vitals import Vitals
 __all__ = ["Producer"]
 
 logger = logging.getLogger("dp_kafka.producer")
-
 
 #: How long the constructor waits for the first attempt at initialisation; it goes on in the background.
 CONSTRUCTOR_SECONDS = 2.0
@@ -48,14 +48,6 @@ def _json_codec() -> Codec:
     from dp_kafka.codecs.json import JsonCodec
 
     return JsonCodec()
-
-
-class MarshalsEvents(Protocol):
-    """What `send` takes as a schema: `dp_kafka.avro.Schema`, or anything that makes bytes of an event."""
-
-    def marshal(self, event: Any) -> bytes:
-        """The event as bytes; raises MarshalError."""
-        ...
 
 
 class Producer:
@@ -88,15 +80,18 @@ class Producer:
         if not isinstance(config, ProducerConfig):
             raise ConfigError(f"a Producer takes a ProducerConfig, but got {type(config).__name__}")
         self._topic = config.topic
-        self._fields = {"topic": config.topic}
-        #: Guards the helping threads and the beginning of the end. Reentrant, as a signal handler that closes
-        #: may come on top of any of it.
+        #: Guards the output thread and the beginning of the end. Reentrant, as a signal handler that closes
+        #: may come on top of either.
         self._lock = threading.RLock()
         self._output: OutputThread | None = None
-        self._error_logger: threading.Thread | None = None
         self._closing = False
         self._forked = False
         errors = ErrorsChannel(ERRORS_KEPT)
+        self._error_log = ErrorLog(
+            errors,
+            config.topic,
+            lambda error: log_error(logger, "kafka producer error", error, {"topic": config.topic}),
+        )
         brokers = broker_check or BrokerCheck(config)
         report = Explainer(errors.put, brokers, config.topic)
         self._delivery = DeliveryThread(config, client_factory, report, self._close_soon)
@@ -117,9 +112,15 @@ class Producer:
             closer=Signal(self._close_soon),
             closed=threading.Event(),
         )
-        self._vitals = Vitals(self._delivery, self._helpers, lambda: self._closing, brokers)
+        self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closing, brokers)
         self._closer = CloseThread(
-            self._topic, self._channels, self._delivery, self._sender, self._helpers, brokers
+            self._topic,
+            self._channels,
+            self._delivery,
+            self._sender,
+            self._output_thread,
+            self._error_log,
+            brokers,
         )
         forks.track(self, Producer._after_fork)
         close_at_exit(self)
@@ -295,9 +296,12 @@ class Producer:
         if self._forked:
             return 0
         self._begin_close(None if timeout is None else time.monotonic() + timeout)
-        if threading.current_thread() in (self._delivery, self._output, self._error_logger, self._closer):
+        current = threading.current_thread()
+        if current in (self._delivery, self._output, self._closer):
             return 0
-        if self._sender.interrupted() or self._channels.output.interrupted():
+        if any(part.interrupted() for part in (self._sender, self._channels.output, self._error_log)):
+            return 0
+        if current is self._error_log.thread:
             return 0
         # The closing thread keeps the deadline itself; the little more lets it tell what it had to leave.
         if self._channels.closed.wait(None if timeout is None else timeout + GRACE_SECONDS + 0.2):
@@ -314,17 +318,8 @@ class Producer:
 
     def log_errors(self) -> None:
         """Log everything that comes on `errors`, on a thread of its own, until the producer closes."""
-        with self._lock:
-            if self._error_logger is not None or self._closing:
-                return
-            self._error_logger = threading.Thread(
-                target=self._log_errors, name=f"dp-kafka:errors:{self._topic}", daemon=True
-            )
-            self._error_logger.start()
-
-    def _log_errors(self) -> None:
-        for error in self._channels.errors:
-            log_error(logger, "kafka producer error", error, self._fields)
+        if not self._closing:
+            self._error_log.start()
 
     # -- health -------------------------------------------------------------------------------------
 
@@ -360,9 +355,9 @@ class Producer:
                 )
                 self._output.start()
 
-    def _helpers(self) -> Helpers:
+    def _output_thread(self) -> OutputThread | None:
         with self._lock:
-            return Helpers(self._output, self._error_logger)
+            return self._output
 
     def _close_soon(self) -> None:
         self._begin_close(None)

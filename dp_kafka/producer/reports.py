@@ -70,7 +70,7 @@ class ThinnedLog:
 
 
 class Reports:
-    """The callbacks of a producer's client. The delivery thread alone calls them, and reads the counts."""
+    """The callbacks of a producer's client, which the delivery thread alone calls, and what they count."""
 
     def __init__(self, topic: str, report: Callable[[BaseException], None]) -> None:
         """Args: `report` puts an error on the errors channel."""
@@ -79,6 +79,11 @@ class Reports:
         self._fields = {"topic": topic}
         self._undelivered_log = ThinnedLog()
         self._callback_log = ThinnedLog()
+        #: How many messages were handed over; the sender's, written under its lock. Not librdkafka's own
+        #: count: to that its errors belong, too, while they wait to be served.
+        self.handed_over = 0
+        #: How many have had their report, with all that their callbacks do.
+        self._reported = 0
         #: How many messages were given up by close().
         self.given_up = 0
         #: Whether librdkafka has said that no broker can be reached.
@@ -92,21 +97,32 @@ class Reports:
         #: The last thing that librdkafka said of itself.
         self.last_error: KafkaClientError | None = None
 
+    @property
+    def missing(self) -> int:
+        """How many messages have no report yet; any thread."""
+        # In this order, so that it is never too low.
+        reported = self._reported
+        return self.handed_over - reported
+
     def delivered(self, error: _KafkaErrorLike | None, message: Any) -> None:
         """The report of a message whose sender does not ask."""
-        if error is not None:
-            self._undelivered(error, message)
+        try:
+            if error is not None:
+                self._undelivered(error, message)
+        finally:
+            self._reported += 1
 
     def delivered_to(self, callback: DeliveryCallback, error: _KafkaErrorLike | None, message: Any) -> None:
         """The report of a message whose sender wants to know."""
-        failure = None if error is None else self._undelivered(error, message)
         try:
-            callback(failure, message)
+            callback(None if error is None else self._undelivered(error, message), message)
         except BaseException as raised:  # noqa: BLE001  # user code must not stop everybody's reports
             self._report(raised)
             fields = self._callback_log.due()
             if fields is not None:
                 log_error(logger, "a delivery callback failed", raised, {**self._fields, **fields})
+        finally:
+            self._reported += 1
 
     def _undelivered(self, error: _KafkaErrorLike, message: Any) -> DeliveryError:
         failure = DeliveryError.from_kafka_error(

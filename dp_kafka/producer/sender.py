@@ -56,15 +56,16 @@ class Sender:
         self._topic = config.topic
         self._fields = {"topic": config.topic}
         self._delivery = delivery
+        self._reports = delivery.reports
         #: One bound method for all messages: it costs least.
         self._delivered = delivery.reports.delivered
         self._delivered_to = delivery.reports.delivered_to
         #: The last callback and the report that calls it: mostly the next message has the same. A new one for
         #: each of a full queue of messages costs as much as the rest of the way, in garbage collections.
         self._last: tuple[DeliveryCallback | None, Callable[..., None]] = (None, self._delivered)
-        #: Guards `_produce` together with its call: after `close` has replaced it, what was accepted
-        #: before is in librdkafka's queue, where flush sees it. Nothing in it blocks. Reentrant only to
-        #: tell whether the thread that asks holds it, see `interrupted`.
+        #: Guards `_produce` and the count of what was handed over, together with the call: after `close` has
+        #: replaced it, what was accepted before is in librdkafka's queue, where flush sees it. Nothing in it
+        #: blocks. Reentrant only to tell whether the thread that asks holds it, see `interrupted`.
         self._hand_over = threading.RLock()
         self._produce: Callable[..., None] = delivery.produce
         #: Makes the error for a sender that must not be used any more; None while it may.
@@ -92,26 +93,28 @@ class Sender:
         all_headers = self._all_headers(headers, trace_id)
         if inject is not None:
             inject(all_headers)
-        delivery = self._delivery
+        delivery, reports = self._delivery, self._reports
         last, report = self._last
         if on_delivery is not last:
             report = self._new_report(on_delivery)
         deadline: float | None = None
         if not delivery.initialised.is_set():
             deadline = self._wait_initialised(timeout)
-        options: dict[str, Any] | None = None
-        if partition is not None or timestamp is not None:
-            given = {"partition": partition, "timestamp": timestamp}
-            options = {name: option for name, option in given.items() if option is not None}
+        arguments: dict[str, Any] = {"on_delivery": report, "headers": all_headers}
+        if partition is not None:
+            arguments["partition"] = partition
+        if timestamp is not None:
+            arguments["timestamp"] = timestamp
         while True:
             try:
                 with self._hand_over:
-                    if options is None:
-                        self._produce(self._topic, value, key, on_delivery=report, headers=all_headers)
-                    else:
-                        self._produce(
-                            self._topic, value, key, on_delivery=report, headers=all_headers, **options
-                        )
+                    # Before it is handed over: its report may come before this thread goes on.
+                    reports.handed_over += 1
+                    try:
+                        self._produce(self._topic, value, key, **arguments)
+                    except BaseException:
+                        reports.handed_over -= 1
+                        raise
             except BufferError:
                 if deadline is None:
                     deadline = time.monotonic() + (ROOM_SECONDS if timeout is None else timeout)
@@ -220,7 +223,8 @@ class Sender:
             else "and no room came in time: the brokers are slower than the sends, or away"
         )
         raise QueueFullError(
-            f"librdkafka's queue is full ({self._delivery.pending()} messages) {why}", log_data=self._fields
+            f"librdkafka's queue is full ({self._delivery.reports.missing} messages) {why}",
+            log_data=self._fields,
         ) from None
 
     def _translated(self, error: KafkaException, value: Any, key: Any) -> DpKafkaError:

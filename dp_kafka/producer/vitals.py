@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from dp_kafka.health.checks import BrokerCheck, ClientView, check_client
 from dp_kafka.health.state import CheckState
-from dp_kafka.producer.closing import Helpers
 from dp_kafka.producer.delivery import DeliveryThread
+from dp_kafka.producer.output import OutputThread
 
 __all__ = ["DELIVERY_STUCK_SECONDS", "Vitals"]
 
@@ -23,12 +23,12 @@ class Vitals:
     def __init__(
         self,
         delivery: DeliveryThread,
-        helpers: Callable[[], Helpers],
+        output_thread: Callable[[], OutputThread | None],
         closing: Callable[[], bool],
         brokers: BrokerCheck,
     ) -> None:
         self._delivery = delivery
-        self._helpers = helpers
+        self._output_thread = output_thread
         self._closing = closing
         self._brokers = brokers
 
@@ -54,7 +54,7 @@ class Vitals:
         problem = self._delivery.pulse.problem("delivery thread", time.monotonic(), limit)
         found = [] if problem is None else [problem]
         # Asked in this order: it ends by itself only when the producer closes.
-        output = self._helpers().output
+        output = self._output_thread()
         if output is not None and not output.is_alive() and not self._closing():
             found.append("output thread died")
         return found

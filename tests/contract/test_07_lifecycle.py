@@ -20,7 +20,7 @@ from dp_kafka import (
     State,
     StateTransitionError,
 )
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.waiting import PATIENCE, Collected, in_thread, wait_entered

@@ -60,7 +60,7 @@ def committed(kafka: EmbeddedCluster) -> list[int | None]:
 
 
 def owned(group: ConsumerGroup) -> set[int]:
-    session = group._poller._session
+    session = group._poller.session
     return set() if session is None else set(session.lanes)
 
 
@@ -101,7 +101,7 @@ def test_a_coordinator_that_is_not_ready_at_a_revoke_costs_no_commit(kafka: Embe
         send(kafka, b"in hand", 0, 1)
         assert entered.wait(PATIENCE)
         second.start()
-        eventually(lambda: bool(first._poller._session and _draining(first)))
+        eventually(lambda: bool(first._poller.session and _draining(first)))
         kafka.inject_errors("OffsetCommit", *["COORDINATOR_LOAD_IN_PROGRESS"] * 4)
         finish.set()
         assert second.state_wait(State.CONSUMING, PATIENCE)
@@ -113,7 +113,7 @@ def test_a_coordinator_that_is_not_ready_at_a_revoke_costs_no_commit(kafka: Embe
 
 
 def _draining(group: ConsumerGroup) -> bool:
-    session = group._poller._session
+    session = group._poller.session
     return session is not None and any(
         lane.phase.value == "draining" for lane in list(session.lanes.values())
     )

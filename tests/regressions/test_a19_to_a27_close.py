@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from dp_kafka import ClosedError, ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig, State
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.health import CheckState, Status
 from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.kafkatest import EmbeddedCluster

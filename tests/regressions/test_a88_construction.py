@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Producer, ProducerConfig
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.health import CheckState, Status
 from tests.sending import Wrapped, nobody
 from tests.waiting import PATIENCE, Logged

@@ -13,7 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from dp_kafka import KafkaClientError, State
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.health import CheckState, Status
 from dp_kafka.pulse import TROUBLE_SECONDS, Trouble
 from tests.conftest import INCREMENTAL, GroupFactory, TopicFactory

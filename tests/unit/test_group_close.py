@@ -224,7 +224,7 @@ def test_a_signal_handler_may_close_on_top_of_a_close_and_of_what_holds_a_lock(
                 signal.setitimer(signal.ITIMER_REAL, 0.002)
                 while not closed[number:]:
                     group.stop()
-                    group._helpers()
+                    _ = group._handlers.workers, group._error_log.thread
                 assert group.close(timeout=PATIENCE) == 0
                 assert group.channels.closed.is_set()
     finally:
@@ -420,10 +420,10 @@ def test_closed_is_set_though_closing_itself_fails(
     group = consuming(consumer_group(topic()))
     mishap = RuntimeError("a mistake of ours")
 
-    def fails() -> None:
+    def fails(_: object) -> None:
         raise mishap
 
-    group._closer._helpers = fails  # type: ignore[assignment]
+    group._closer._join = fails  # type: ignore[method-assign]
     group.close(timeout=PATIENCE)
     assert group.channels.closed.is_set()
     assert list(group.channels.errors) == [mishap]
@@ -460,7 +460,7 @@ def test_a_logging_filter_that_raises_does_not_hide_a_poll_thread_that_died(
     monkeypatch.setattr(threading, "excepthook", lambda _args: None)
     logger.addFilter(raises)
     try:
-        monkeypatch.setattr(group._poller, "_turn", _dies)
+        monkeypatch.setattr(group._poller.membership, "_turn", _dies)
         assert group.channels.closed.wait(PATIENCE)
     finally:
         logger.removeFilter(raises)

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 from dp_kafka import BatchError, ClosedError, ConsumerGroup, Message, Producer, State
 from dp_kafka.consumer import batch as batch_module
 from dp_kafka.consumer import workers as workers_module
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.errors import KafkaClientError
 from dp_kafka.health import CheckState, Status
 from dp_kafka.producer.delivery import confluent_producer
@@ -357,8 +357,10 @@ def test_a_slow_handler_is_logged_once_with_its_stack(
         # Also while the group stops and waits for it, it is looked at, and not told of again.
         group.stop()
         assert group.state_wait(State.STOPPING, PATIENCE)
-        looked = group._poller._housekeeping_due
-        eventually(lambda: group._poller._housekeeping_due > looked)
+        membership = group._poller.membership
+        assert membership is not None
+        looked = membership._watch_due
+        eventually(lambda: membership._watch_due > looked)
     finally:
         go_on.set()
     assert group.state_wait(State.STOPPED, PATIENCE)
@@ -404,7 +406,7 @@ def test_a_permanent_refusal_is_critical_and_named_until_the_group_stops(
     group.start()
     assert group.state_wait(State.CONSUMING, PATIENCE)
     error = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
-    group._poller._on_error(error)
+    group._poller._errors.take(error)
     expected = str(KafkaClientError.from_kafka_error(error))
     assert checked(group) == (Status.CRITICAL, f"kafka consumer-group is refused ({expected})")
     assert group.stop_and_wait(PATIENCE)

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from dp_kafka import ConsumerGroup, State
-from dp_kafka.consumer.poller import confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CLASSIC, INCREMENTAL, GroupFactory, TopicFactory
 from tests.waiting import PATIENCE, in_thread

@@ -1,0 +1,80 @@
+"""The Kafka client of a consumer group: how it is made, and what its properties say of the group protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from dp_kafka.consumer.lane import Lane
+from dp_kafka.errors import ConfigError
+
+__all__ = [
+    "ClientFactory",
+    "confluent_consumer",
+    "is_incremental",
+    "is_kip_848",
+    "is_static_member",
+    "pause",
+    "resume",
+]
+
+client_logger = logging.getLogger("dp_kafka.librdkafka")
+
+#: Makes a client of librdkafka properties, callbacks among them; the test kit has its own.
+ClientFactory = Callable[[dict[str, Any]], Any]
+
+
+def confluent_consumer(properties: dict[str, Any]) -> Consumer:
+    """The real client; raises ConfigError for properties that librdkafka refuses."""
+    try:
+        return Consumer(properties, logger=client_logger)
+    except (KafkaException, TypeError, ValueError) as error:
+        first = error.args[0] if error.args else error
+        reason = first.str() if isinstance(first, KafkaError) else str(first)
+        raise ConfigError(f"librdkafka refused the configuration: {reason}") from error
+
+
+def is_kip_848(properties: Mapping[str, Any]) -> bool:
+    """Whether the newer group protocol is chosen."""
+    return str(properties.get("group.protocol", "classic")).lower() == "consumer"
+
+
+def is_incremental(properties: Mapping[str, Any]) -> bool:
+    """Whether partitions come and go one by one, not all at once."""
+    strategy = str(properties.get("partition.assignment.strategy", ""))
+    return is_kip_848(properties) or "cooperative" in strategy
+
+
+def is_static_member(properties: Mapping[str, Any]) -> bool:
+    """Whether the member stays in its group when it stops, for its restart to cost no rebalance.
+
+    That is group.instance.id with the classic protocol.
+    """
+    return "group.instance.id" in properties and not is_kip_848(properties)
+
+
+def pause(client: Any, lanes: Iterable[Lane]) -> None:
+    """Fetch no more of these lanes' partitions. Poll thread."""
+    lanes = list(lanes)
+    client.pause([TopicPartition(lane.topic, lane.partition) for lane in lanes])
+    for lane in lanes:
+        lane.paused = True
+
+
+def resume(client: Any, lanes: Iterable[Lane]) -> None:
+    """Fetch these lanes' partitions again. Poll thread."""
+    lanes = list(lanes)
+    partitions = [TopicPartition(lane.topic, lane.partition) for lane in lanes]
+    client.resume(partitions)
+    for lane in lanes:
+        lane.paused = False
+    # By itself librdkafka fetches them again when the thread of their broker next wakes up: in up to a
+    # second, if it has nothing else to fetch there. To seek to where they stand wakes it.
+    for position in client.position(partitions):
+        if position.offset >= 0:
+            with contextlib.suppress(KafkaException):
+                client.seek(position)

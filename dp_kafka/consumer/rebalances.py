@@ -1,0 +1,176 @@
+"""Rebalances: what happens to the lanes when partitions come and go. POLL THREAD, within poll() or consume().
+
+Guarantees:
+- a partition that is assigned starts where its group left it, without what is finished beyond that;
+- before a partition is given up, what is in hand is finished and committed, and the broker's answer is waited
+  for, at most `message_consume_timeout`, and not beyond the deadline of close();
+- what is lost belongs to somebody else already: its lanes are dropped at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from dp_kafka.consumer.client import is_incremental, is_kip_848
+from dp_kafka.consumer.committer import Committer
+from dp_kafka.consumer.context import GroupContext
+from dp_kafka.consumer.lane import Lane
+from dp_kafka.consumer.session import Session
+from dp_kafka.consumer.starts import read_starts
+from dp_kafka.logs import log_event
+from dp_kafka.state import State
+
+__all__ = ["Rebalances"]
+
+logger = logging.getLogger("dp_kafka.consumer")
+
+#: How long it waits in one go for messages in hand, and before a refused commit is tried again.
+WAIT_SECONDS = 0.1
+#: The same for messages in hand while somebody may ask for a durable commit.
+SHORT_SECONDS = 0.005
+#: How many statistics in a row have to say that the coordinator is there, while nothing was assigned.
+TIMES_UP = 2
+
+
+class Rebalances:
+    """Serves librdkafka's rebalance callbacks for one session, until that ends."""
+
+    def __init__(self, context: GroupContext, session: Session, committer: Committer) -> None:
+        self._context = context
+        self._control = context.control
+        self._session = session
+        self._committer = committer
+        self._incremental = is_incremental(context.config.librdkafka)
+        #: How many callbacks were served.
+        self.served = 0
+        #: Set when the session ends: what comes after that only gives the partitions back.
+        self.ended = False
+        self._times_up = 0
+
+    # -- the callbacks ------------------------------------------------------------------------------
+
+    def on_assign(self, client: Any, partitions: list[TopicPartition]) -> None:
+        """Partitions come: open a lane for each, and start them where the group left them."""
+        self.served += 1
+        if self.ended:
+            return
+        context = self._context
+        starts = read_starts(
+            client, partitions, initial=context.config.offset, wait=self._wait_to_ask, fields=context.fields
+        )
+        if starts is None:
+            return  # the session ends, and no lane takes what may come of this assignment
+        for start in starts:
+            lane = self._session.open_lane(start.partition.topic, start.partition.partition)
+            lane.skip(start.finished)
+        (client.incremental_assign if self._incremental else client.assign)(
+            [start.partition for start in starts]
+        )
+        self._log_partitions("partitions assigned", partitions)
+        context.trouble.clear()
+        self._control.set_assigned()
+
+    def on_revoke(self, _client: Any, partitions: list[TopicPartition]) -> None:
+        """Partitions are taken away: finish and commit what is in hand of them, then drop their lanes."""
+        self.served += 1
+        if self.ended:
+            return
+        session, lanes = self._session, self._lanes_of(partitions)
+        for lane in lanes:
+            lane.drain()
+        self._context.upstream.flush()
+        patience = time.monotonic() + self._context.config.message_consume_timeout
+        self._wait_for_hands(lanes, patience)
+        self._commit(lanes, patience)
+        left = session.in_hand(lanes)
+        session.remove(lanes)
+        self._log_partitions("partitions revoked", partitions, in_hand=left)
+        self._after_removal()
+
+    def on_lost(self, _client: Any, partitions: list[TopicPartition]) -> None:
+        """Partitions are somebody else's already: drop their lanes."""
+        self.served += 1
+        if self.ended:
+            return
+        session, lanes = self._session, self._lanes_of(partitions)
+        left = session.in_hand(lanes)
+        session.remove(lanes)
+        self._context.upstream.flush()
+        if not session.lanes:
+            # By any protocol: it is no member any more, and consumes nothing until it has joined again.
+            self._times_up = 0
+            self._control.set_unassigned()
+        self._log_partitions("partitions lost", partitions, level=logging.WARNING, in_hand=left)
+        self._after_removal()
+
+    # -- their steps --------------------------------------------------------------------------------
+
+    def _wait_to_ask(self, seconds: float) -> bool:
+        """Wait before the next question of an assignment; False when the session is to end."""
+        self._context.pulse.beat(time.monotonic())
+        self._control.wait_not_running(seconds)
+        return self._control.running
+
+    def _wait_for_hands(self, lanes: list[Lane], patience: float) -> None:
+        session, committer = self._session, self._committer
+        commits = session.commits
+        while not session.wait_idle(lanes, SHORT_SECONDS if commits.durable else WAIT_SECONDS):
+            self._context.pulse.beat(time.monotonic())
+            if self._control.is_over(patience):
+                break
+            # The answer to a round in flight can't be heard in here: it is asked for again.
+            if commits.durable and (commits.pending or commits.in_flight) and not committer.commit_now():
+                self._pause_commits()
+
+    def _commit(self, lanes: list[Lane], patience: float) -> None:
+        """Commit what is finished; whoever gets the partition handles again what is not committed now.
+
+        Tried again, as a coordinator that has just moved refuses at first.
+        """
+        committer = self._committer
+        while committer.uncommitted(lanes) and not committer.commit_now():
+            if committer.refused or committer.expelled or self._control.is_over(patience):
+                break
+            self._context.pulse.beat(time.monotonic())
+            self._pause_commits()
+
+    def _pause_commits(self) -> None:
+        """Wait before a synchronous commit is tried again; whoever closes without time does not wait."""
+        self._control.may_leave.wait(WAIT_SECONDS)
+
+    def _after_removal(self) -> None:
+        if self._context.lag is not None:
+            self._context.lag.keep(self._session.lanes)
+        if not self._session.lanes and not self._incremental:
+            self._control.set_unassigned()
+
+    def _lanes_of(self, partitions: list[TopicPartition]) -> list[Lane]:
+        found = (self._session.lanes.get(partition.partition) for partition in partitions)
+        return [lane for lane in found if lane is not None]
+
+    def _log_partitions(
+        self, event: str, partitions: list[TopicPartition], level: int = logging.INFO, **fields: Any
+    ) -> None:
+        numbers = sorted(partition.partition for partition in partitions)
+        log_event(logger, level, event, {**self._context.fields, "partitions": numbers, **fields})
+
+    # -- what no callback tells -----------------------------------------------------------------------
+
+    def look_at(self, statistics: str) -> None:
+        """Find out that this member has no partitions: with KIP-848 librdkafka calls no callback for that.
+
+        A member whose coordinator is there for some time, and which was assigned nothing, has nothing. If
+        partitions come after all, they find it Consuming already.
+        """
+        if self._control.state is not State.STARTING or not is_kip_848(self._context.config.librdkafka):
+            return
+        coordinator = json.loads(statistics).get("cgrp", {}).get("state")
+        self._times_up = self._times_up + 1 if coordinator == "up" else 0
+        if self._times_up >= TIMES_UP:
+            self._log_partitions("partitions assigned", [])
+            self._control.set_assigned()
