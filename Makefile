@@ -18,11 +18,13 @@ KIT_TESTS := tests/scenarios/test_failures.py tests/scenarios/test_send_to_handl
   tests/contract/test_20_kafkatest.py tests/regressions/test_a80_to_a84_kafkatest.py
 # Tests wait more than they work: processes that run them at a time.
 WORKERS ?= 4
+# On which Pythons distributions are tried: all that are here and supported, or the running one.
+PYTHONS ?= all
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-oldest test-kafka coverage chaos kafka-up kafka-down bench bench-kafka lint format docs reference build check clean
+.PHONY: help run test test-oldest test-kafka coverage chaos kafka-up kafka-down bench bench-kafka lint format docs reference build test-wheel check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +74,9 @@ format: $(TESTABLE) ## format the code and sort the imports
 
 docs: reference ## check what the pages show: snippets, commands, links; and build them with the reference
 	$(PY) -m pytest tests/docs
+
+test-wheel: $(TESTABLE) ## install wheel and sdist, with and without extras, on each Python here (PYTHONS=running: on one)
+	PYTHONS=$(PYTHONS) $(PY) -m pytest tests/packaging/distributions.py --numprocesses 2 --dist worksteal
 
 reference: $(DOCUMENTABLE) ## build the API reference and the pages as HTML, in build/docs
 	$(PY) -m docs.site build/docs

@@ -59,7 +59,7 @@ def make_engine(root: Node, name: str | None, *, reference_only: bool) -> Engine
         raise SchemaError(f"engine: expected one of {', '.join(ENGINES)}, found {name!r}", field="engine")
     fastavro = None if name == "avro" else _fastavro()
     if name == "fastavro" and fastavro is None:
-        raise SchemaError("engine: fastavro is not installed; install dp-kafka[fast]", field="engine")
+        raise SchemaError("engine: fastavro is not installed: pip install 'dp-kafka[fast]'", field="engine")
     if fastavro is None or reference_only:
         return AvroEngine(root)
     return FastavroEngine(root, fastavro)

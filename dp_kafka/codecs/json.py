@@ -113,7 +113,9 @@ def _orjson(engine: str | None) -> Any:
     except ImportError:
         if engine is None:
             return None
-        raise ConfigError("engine: orjson is not installed; install dp-kafka[fast]", field="engine") from None
+        raise ConfigError(
+            "engine: orjson is not installed: pip install 'dp-kafka[fast]'", field="engine"
+        ) from None
     return orjson
 
 

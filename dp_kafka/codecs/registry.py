@@ -78,7 +78,7 @@ class RegistryCodec:
             from confluent_kafka.schema_registry import avro as registry_avro
         except ImportError as exc:
             raise ConfigError(
-                f"RegistryCodec needs {exc.name}, which is not installed: install dp-kafka[registry]"
+                f"RegistryCodec needs {exc.name}, which is not installed: pip install 'dp-kafka[registry]'"
             ) from None
         self._topic = topic
         self._schema = schema if schema is None or isinstance(schema, Schema) else Schema(schema)

@@ -233,7 +233,7 @@ def test_without_fastavro_the_avro_package_does_it(monkeypatch: pytest.MonkeyPat
     schema = Schema(one("long"))
     assert schema.engine == "avro"
     assert schema.marshal({"x": 5}) == b"\x0a"
-    with pytest.raises(ValueError, match=r"fastavro is not installed; install dp-kafka\[fast\]"):
+    with pytest.raises(ValueError, match=r"fastavro is not installed: pip install 'dp-kafka\[fast\]'"):
         Schema(one("long"), engine="fastavro")
     with pytest.raises(ValueError, match="engine: expected one of avro, fastavro, found 'other'"):
         Schema(one("long"), engine="other")

@@ -316,7 +316,7 @@ def test_json_without_orjson(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "orjson", None)
     assert JsonCodec().engine == "json"
     assert JsonCodec().decode(JsonCodec().encode({"a": 1})) == {"a": 1}
-    with pytest.raises(ConfigError, match=r"orjson is not installed; install dp-kafka\[fast\]"):
+    with pytest.raises(ConfigError, match=r"orjson is not installed: pip install 'dp-kafka\[fast\]'"):
         JsonCodec(engine="orjson")
     with pytest.raises(ConfigError, match="expected orjson or json, found 'other'"):
         JsonCodec(engine="other")

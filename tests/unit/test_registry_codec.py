@@ -203,5 +203,5 @@ def test_a_client_of_the_user_stays_the_users(registry: RegistryStub) -> None:
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "confluent_kafka.schema_registry", None)
-    with pytest.raises(ConfigError, match=r"install dp-kafka\[registry\]"):
+    with pytest.raises(ConfigError, match=r"pip install 'dp-kafka\[registry\]'"):
         RegistryCodec({"url": "http://localhost"}, "orders")
