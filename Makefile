@@ -17,7 +17,7 @@ KIT_TESTS := tests/scenarios/test_failures.py tests/scenarios/test_send_to_handl
   tests/scenarios/test_test_kit.py tests/unit/test_embedded_cluster.py tests/unit/test_pytest_plugin.py \
   tests/contract/test_20_kafkatest.py tests/regressions/test_a80_to_a84_kafkatest.py
 # Tests wait more than they work: processes that run them at a time.
-WORKERS ?= 4
+WORKERS ?= 8
 # On which Pythons distributions are tried: all that are here and supported, or the running one.
 PYTHONS ?= all
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
@@ -31,6 +31,9 @@ help: ## show this help
 
 run: $(RUNNABLE) ## run the demo, on a broker inside the process
 	@$(PY) -m dp_kafka demo
+
+# Else each of these processes, and each that a test starts, would compile every module anew.
+test test-oldest test-kafka coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: $(TESTABLE) ## run every test that needs no Apache Kafka
 	$(PY) -m pytest -m "not kafka" --numprocesses $(WORKERS) --dist worksteal

@@ -14,6 +14,7 @@ import pytest
 
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
+from tests.dealing import dealt
 from tests.telemetry import Telemetry
 from tests.waiting import PATIENCE, Logged
 
@@ -87,6 +88,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each process of pytest-xdist begins with its part of what takes long; without it the order stays."""
+    if hasattr(config, "workerinput"):
+        shares = config.workerinput["workercount"]
+        items[:] = dealt(items, lambda item: item.get_closest_marker("early"), shares)
 
 
 @pytest.fixture(autouse=True)

@@ -67,6 +67,7 @@ def test_17_2_what_retention_has_removed_is_not_counted(
     assert (result.count, result.from_offsets, result.to_offsets) == (3, {0: 2}, {0: 5})
 
 
+@pytest.mark.early
 @pytest.mark.timeout(240)
 def test_17_2_a_service_finds_only_what_came_after_the_drain(
     config: DrainTopicConfig, topic: TopicFactory, send: SendFunction, consumer_group: GroupFactory
@@ -195,6 +196,7 @@ def test_an_error_of_the_progress_function_ends_the_drain_and_is_raised(
         drain_topics(config, DrainTopicInput(name, group_name()), progress=progress)
 
 
+@pytest.mark.early
 @pytest.mark.timeout(240)
 def test_a_group_with_live_members_is_refused_and_keeps_its_offsets(
     config: DrainTopicConfig,

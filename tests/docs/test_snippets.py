@@ -16,6 +16,7 @@ from .pages import ROOT, Block, anchors, blocks, links, named, pages
 each_page = pytest.mark.parametrize("page", pages(), ids=named)
 
 
+@pytest.mark.early
 @each_page
 def test_code_of_a_page_runs_and_prints_what_the_page_shows(page: Path, own_cluster: EmbeddedCluster) -> None:
     session.run(list(blocks(page)), named(page), own_cluster)

@@ -70,6 +70,7 @@ def test_brokers_that_go_down_in_the_middle(
     service.check()
 
 
+@pytest.mark.early
 def test_a_broker_that_takes_two_seconds_for_each_answer(own_cluster: EmbeddedCluster) -> None:
     """Everything is as it should be, only later; also the last commit and the leave."""
     own_cluster.set_consumer_heartbeat_interval(5.0)  # as brokers have it; a heartbeat may take that long

@@ -180,6 +180,7 @@ def test_durable_commits_on_partitions_that_stay_are_answered_for_what_was_sent(
             assert offset == 1
 
 
+@pytest.mark.early
 def test_a_durable_commit_without_a_broker_does_not_hold_up_the_end_for_ever(kafka: EmbeddedCluster) -> None:
     """Nobody gave a timeout: the stop waits for handlers, but not for a broker that does not come back."""
     answers: Collected[bool] = Collected()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dp_kafka import Producer
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import GroupFactory, committed_offset
@@ -10,6 +12,7 @@ from tests.looking import eventually
 from tests.waiting import PATIENCE, Collected, Logged
 
 
+@pytest.mark.early
 def test_a_stop_waits_for_a_broker_that_answers(
     own_cluster: EmbeddedCluster, consumer_group: GroupFactory, logged: Logged
 ) -> None:

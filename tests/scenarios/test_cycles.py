@@ -19,7 +19,7 @@ CYCLES = 200
 #: After so many cycles whatever is made once has been made, by librdkafka and by the broker in this process.
 WARM = 20
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.early]
 
 
 def files() -> int:

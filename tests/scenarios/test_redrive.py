@@ -71,6 +71,7 @@ redrive(
 """
 
 
+@pytest.mark.early
 def test_a_redrive_that_is_killed_loses_none(kafka: Kafka) -> None:
     """SIGKILL after some batches: those whose progress is not committed go back again, no other."""
     original, dead = kafka.create_topic(PARTITIONS), kafka.create_topic(PARTITIONS)
