@@ -222,7 +222,7 @@ class KafkaClientError(DpKafkaError):
 
     `code` and `name` are those of confluent_kafka.KafkaError. `fatal`: the client cannot be used any more.
     `retriable`: the same request may succeed later. `permanent`: nothing will get better until somebody
-    changes the configuration, a credential or a right on the broker; by default told from `fatal` and `name`.
+    changes the configuration, a credential, or an ACL on the broker; by default told from `fatal` and `name`.
     """
 
     def __init__(

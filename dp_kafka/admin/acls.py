@@ -175,7 +175,7 @@ class AclResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the binding is on the cluster now."""
+        """Whether the ACL is on the cluster now."""
         return self.error is None
 
 
@@ -210,7 +210,7 @@ def compare(
     On a cluster without an authorizer all of it is missing; `apply` is told there that security is disabled.
 
     Raises:
-        ConfigError: there is no binding.
+        ConfigError: there are no ACLs in it.
         KafkaClientError: the cluster cannot be asked, or refuses to tell.
     """
     wanted = _bindings(acls)
@@ -234,7 +234,7 @@ def apply(
 
     Raises:
         AclError: some failed; its `results` tells of each.
-        ConfigError: there is no binding.
+        ConfigError: there are no ACLs in it.
         KafkaClientError: the cluster cannot be asked what it has; nothing was created.
     """
     wanted = _bindings(acls)

@@ -15,7 +15,7 @@ __all__ = ["DeadLetter", "RetryPolicy"]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Hand a message whose handler failed to it again, after a pause. Durations are seconds.
+    """Hand a message whose handler failed out again, after a pause. Durations are seconds.
 
     - `max_attempts` (5): how often the handler gets the message in all; 0 is without limit.
     - `min_period` (0.2), `max_period` (32.0): the pause doubles from one to the other, with jitter.
@@ -62,7 +62,7 @@ class DeadLetter:
 
     - `topic`: where to; on the same cluster, with the same security.
     - `timeout` (10.0; at most 900): seconds to wait for the acknowledgement before the message waits and is
-      sent again. Its worker waits as long, and a `close` meanwhile for the worker.
+      sent again. Its worker waits as long, and a `close` waits for that worker.
     - `librdkafka` ({}): raw properties of the producer.
 
     Without a RetryPolicy a message is given up when it fails for the first time. Raises `ConfigError`.

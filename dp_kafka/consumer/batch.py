@@ -2,7 +2,7 @@
 
 Guarantees:
 - a batch is handled when it is full, when `batch_wait_time` has passed since its FIRST message, or at
-  once when a message of it is about to be given up (stop, close, rebalance);
+  once when a message of it is about to be left (stop, close, rebalance);
 - its messages are released after it has been handled, not before, so nothing unhandled is committed;
 - every batch is a list of its own: a handler may keep it;
 - it never touches the Kafka client.

@@ -75,7 +75,7 @@ class CloseThread(threading.Thread):
             self._begun = True
         if not first:
             if hooks:
-                event = "hooks of a further close() are not run: the consumer group is closing already"
+                event = "hooks of a further close() are not run: the consumer is closing already"
                 log_event(logger, logging.WARNING, event, {**self._fields, "hooks": len(hooks)})
             return
         self._hooks = hooks
@@ -99,7 +99,7 @@ class CloseThread(threading.Thread):
             self._close()
         except BaseException as error:  # noqa: BLE001  # whoever waits for the end must get it
             channels.errors.put(error)
-            log_error(logger, "closing the consumer group failed", error, self._fields)
+            log_error(logger, "closing the consumer failed", error, self._fields)
         finally:
             self._control.drained.set()
             self._control.may_leave.set()

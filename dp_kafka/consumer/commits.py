@@ -99,7 +99,7 @@ class GroupCommit:
             self.release(answered)
 
     def look_again(self) -> None:
-        """Partitions were given up: have those who wait see whether it was theirs. Poll thread only."""
+        """Partitions were revoked or lost: those who wait see whether it was theirs. Poll thread only."""
         with self._condition:
             self._condition.notify_all()
 

@@ -61,9 +61,7 @@ class Control:
         """Want to consume; raises ClosedError when closing."""
         with self._condition:
             if self._wanted is _Wanted.CLOSED:
-                raise ClosedError(
-                    "the consumer group cannot be started because it is closing: make a new one"
-                )
+                raise ClosedError("the consumer cannot be started because it is closing: make a new one")
             self._wanted = _Wanted.RUNNING
             if self.state is State.STOPPED:
                 self.machine.set(State.STARTING)
@@ -128,7 +126,7 @@ class Control:
                 lambda: self.initialised.is_set() or self._init_tried > tried or self.closing, timeout
             )
             if self.closing:
-                raise ClosedError("the consumer group cannot be initialised because it is closing")
+                raise ClosedError("the consumer cannot be initialised because it is closing")
             if self.initialised.is_set():
                 return
             error = self._init_error

@@ -165,7 +165,7 @@ class ConsumerGroup:
 
     @property
     def is_initialised(self) -> bool:
-        """Whether a broker has answered, and the group is not closing."""
+        """Whether a broker has answered, and the consumer is not closing."""
         return self._control.initialised.is_set() and not self._control.closing
 
     def __repr__(self) -> str:
@@ -178,7 +178,7 @@ class ConsumerGroup:
 
         Raises:
             NotInitialisedError: none answered; it is tried again in the background all the same.
-            ClosedError: the group is closing.
+            ClosedError: the consumer is closing.
         """
         self._control.initialise(timeout=2 * INIT_SECONDS)
 
@@ -188,7 +188,7 @@ class ConsumerGroup:
         While a stop is under way, the start follows it.
 
         Raises:
-            ClosedError: the group is closing.
+            ClosedError: the consumer is closing.
         """
         self._control.start()
 
@@ -208,7 +208,7 @@ class ConsumerGroup:
         return self._control.stop_and_wait(timeout)
 
     def state_wait(self, state: State, timeout: float | None = None) -> bool:
-        """Block until the group is, or was since the call, in `state`; True if so in `timeout` seconds."""
+        """Block until the consumer is, or was since the call, in `state`; True if so in `timeout` seconds."""
         return self._control.machine.wait(state, timeout)
 
     def close(self, *hooks: Callable[[], object], timeout: float | None = None) -> int:
@@ -272,32 +272,32 @@ class ConsumerGroup:
 
         Raises:
             HandlerRegistrationError: not callable, or there is a handler already.
-            ClosedError: the group is closing.
+            ClosedError: the consumer is closing.
         """
         self._handlers.register(handler)
 
     def register_batch_handler(self, handler: BatchHandler) -> None:
         """Give messages to `handler(batch)` on one thread, in lists of at most `batch_size`.
 
-        A batch is handled when it is full, `batch_wait_time` after its first message, or when the group
+        A batch is handled when it is full, `batch_wait_time` after its first message, or when the consumer
         stops. When the handler returns, all of it is committed and released; failure is as for single
         messages, and `BatchError(failed)` names the failed ones.
 
         Raises:
             HandlerRegistrationError: not callable, or there is a handler already.
-            ClosedError: the group is closing.
+            ClosedError: the consumer is closing.
         """
         self._handlers.register_batch(handler)
 
     # -- errors and health ----------------------------------------------------------------------------
 
     def log_errors(self) -> None:
-        """Log everything that comes on `errors`, on a thread of its own, until the group closes."""
+        """Log everything that comes on `errors`, on a thread of its own, until the consumer closes."""
         if not self._control.closing:
             self._error_log.start()
 
     def checker(self, state: CheckState) -> None:
-        """Check group, brokers and topic, and update `state`: a check for `dp_kafka.health.HealthCheck`.
+        """Check consumer, brokers and topic, and update `state`: a check for `dp_kafka.health.HealthCheck`.
 
         WARNING until initialised; CRITICAL when closed, when one of its threads has died or is stuck, when
         the broker refuses what it needs, and with fewer than `min_brokers_healthy` healthy brokers; else OK.
@@ -313,7 +313,7 @@ class ConsumerGroup:
         """What of its threads is dead or stuck, one sentence each; never blocks.
 
         A worker is stuck when it has been with one message or batch for more than `stuck_after` seconds. A
-        closed group has no threads, and nothing stuck, unless a dead one closed it.
+        closed consumer has no threads, and nothing stuck, unless a dead one closed it.
         """
         return self._vitals.stuck_or_dead(stuck_after)
 

@@ -116,7 +116,7 @@ class Handlers:
         context = self._context
         with self._lock:
             if context.control.closing:
-                raise ClosedError("no handler can be registered because the consumer group is closing")
+                raise ClosedError("no handler can be registered because the consumer is closing")
             if context.workers:
                 raise HandlerRegistrationError(
                     "failed to register handler because a handler or batch handler had already been "
@@ -147,7 +147,7 @@ class Handlers:
         context.report(error)
         fields = {**context.fields, "worker": worker.name}
         try:
-            log_error(logger, "worker thread died, the consumer group closes", error, fields)
+            log_error(logger, "worker thread died, the consumer closes", error, fields)
         finally:  # also when a filter of the user's logging raises
             self._close_group()
 

@@ -1,8 +1,8 @@
 """A lane: one partition of one assignment, and the books of its messages.
 
 A lane hands its messages out, and keeps the books of each: in hand, finished, released. It belongs to ONE
-assignment: when its partition is given up the lane is dropped for good, and a later assignment gets a new
-one. So a commit that comes too late is recognised by its lane, not by comparing generations.
+assignment: when its partition is revoked or lost the lane is dropped for good, and a later assignment gets
+a new one. So a commit that comes too late is recognised by its lane, not by comparing generations.
 
 What may be handed out next, its backlog decides; the quick way through a lane in the partition's order is a
 run (dp_kafka.consumer.runs). The rest stands here together, and long, because one lock guards it all: a class
@@ -434,7 +434,7 @@ class Lane:
         return True
 
     def mark(self, message: Message) -> bool:
-        """Record a message as finished; False, and a warning, when the partition was given up."""
+        """Record a message as finished; False, and a warning, when the partition was revoked or lost."""
         with self._lock:
             self._touch_locked(message)
             if message._flags & FINISHED:
@@ -539,6 +539,6 @@ class Lane:
         log_event(
             logger,
             logging.WARNING,
-            "commit refused: the partition has been given up, another consumer gets the message again",
+            "commit refused: the partition was revoked or lost, another consumer gets the message again",
             {"topic": self.topic, "partition": self.partition, "offset": message.offset},
         )

@@ -60,7 +60,7 @@ class Message:
     """One message of a partition, in the hand of one worker or user until it is released.
 
     The properties read what the broker delivered and never block. `mark`, `commit` and `release` may be
-    called from any thread, more than once, in any order, also after the partition has been given up.
+    called from any thread, more than once, in any order, also after the partition was revoked or lost.
 
     `attempt` says which time this message is handed to the handler since its partition was assigned: 1, 2, …
     """
@@ -189,9 +189,9 @@ class Message:
         return ""
 
     def mark(self) -> bool:
-        """Record the message as finished; it is committed with the next commit, or when the session ends.
+        """Record the message as finished; it is committed with the next commit, at a revoke, or at a stop.
 
-        False, with a WARNING in the log, when its partition has been given up: another consumer has it.
+        False, with a WARNING in the log, when its partition was revoked or lost: another consumer has it.
         """
         return self._lane.mark(self)
 
@@ -200,12 +200,16 @@ class Message:
 
         Returns at once, and the commit follows within `commit_interval`; with `commit_interval=0` this
         blocks until the broker has answered. Never passes an unfinished message of the partition.
-        False, with a WARNING in the log, when the partition has been given up or the broker refused.
+        False, with a WARNING in the log, when the partition was revoked or lost, or the broker refused.
         """
         return self._lane.commit(self)
 
     def release(self) -> None:
-        """Let the message go, so that the next one of its partition can be handled; commits nothing."""
+        """Give the message out of hand, so that the next one of its partition, or key, can be handled.
+
+        Commits nothing: a message that is released without `mark` or `commit` holds back what is committed of
+        its partition.
+        """
         self._lane.release(self)
 
     def commit_and_release(self) -> bool:
@@ -216,12 +220,12 @@ class Message:
 
     @property
     def released(self) -> bool:
-        """Whether the message has been let go."""
+        """Whether the message has been released."""
         return self._lane.is_released(self)
 
     @property
     def given_up(self) -> Any:
-        """What the dead letter wrapper keeps with a message that it could not send yet; else None."""
+        """Internal: what the dead letter wrapper keeps with a message that is not sent yet; else None."""
         # Not set when the message is made: hardly any message needs it.
         return getattr(self, "_given_up", None)
 
@@ -231,7 +235,7 @@ class Message:
 
     @property
     def process_context(self) -> Any:
-        """For tracing: OpenTelemetry's context of the process span, once there is one."""
+        """Internal, for tracing: OpenTelemetry's context of the process span, once there is one."""
         return getattr(self, "_process_context", None)
 
     @process_context.setter

@@ -111,7 +111,7 @@ class Poller(threading.Thread):
             context.pulse.crash = error
             context.report(error)
             try:
-                log_error(logger, "poll thread died, the consumer group closes", error, context.fields)
+                log_error(logger, "poll thread died, the consumer closes", error, context.fields)
             finally:  # also when a filter of the user's logging raises
                 self._on_death()
         finally:
@@ -148,9 +148,9 @@ class Poller(threading.Thread):
         """Report a failed session and wait before the next one; the number of the next attempt."""
         context, pause = self._context, self._pause_after(attempt)
         fields = {**context.fields, "attempt": attempt, "retry_in_seconds": round(pause, 3)}
-        log_error(logger, "session failed, it is begun again", error, fields)
+        log_error(logger, "consuming failed, it is begun again", error, fields)
         context.report(error)
-        context.trouble.failed("session", error)
+        context.trouble.failed("consuming", error)
         self._control.set_unassigned()
         context.pulse.rest()
         self._control.wait_not_running(pause)
@@ -243,5 +243,5 @@ class Poller(threading.Thread):
         try:
             client.close()
         except Exception as error:  # noqa: BLE001  # reported; the group closes all the same
-            log_error(logger, "error closing the consumer", error, self._context.fields)
+            log_error(logger, "error closing the client", error, self._context.fields)
             self._context.report(error)

@@ -2,8 +2,8 @@
 
 Guarantees:
 - a partition that is assigned starts where its group left it, without what is finished beyond that;
-- before a partition is given up, what is in hand is finished and committed, and the broker's answer is waited
-  for, at most `message_consume_timeout`, and not beyond the deadline of close();
+- before a partition is given back, what is in hand is finished and committed, and the broker's answer is
+  waited for, at most `message_consume_timeout`, and not beyond the deadline of close();
 - what is lost belongs to somebody else already: its lanes are dropped at once.
 """
 

@@ -70,7 +70,7 @@ class Session:
             lane.set_batched()
 
     def remove(self, lanes: Iterable[Lane]) -> None:
-        """Drop lanes whose partitions have been given up. Poll thread."""
+        """Drop lanes whose partitions were revoked or lost. Poll thread."""
         for lane in lanes:
             lane.drop()
             if self.lanes.get(lane.partition) is lane:

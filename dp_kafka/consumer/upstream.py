@@ -64,7 +64,7 @@ class UpstreamChannel(Channel[Message]):
                 self.offer(following)
             if usable:
                 return message
-            # Its partition was given up while it waited here, or it must wait longer: take another one.
+            # Its partition was revoked or lost while it waited, or it must wait longer: take another one.
 
     #: What users call, and tracing replaces; workers call `take`.
     get = take
@@ -95,7 +95,7 @@ class UpstreamChannel(Channel[Message]):
             return bool(self.queue)
 
     def flush(self) -> None:
-        """Ask whoever collects a batch to handle now what it has: the messages are about to be given up."""
+        """Ask whoever collects a batch to handle now what it has: the messages are about to be left."""
         with self.mutex:
             self.flushes += 1
             self.not_empty.notify_all()

@@ -13,7 +13,7 @@ __all__ = ["Finding", "verdict"]
 class Finding(NamedTuple):
     """One configured address: whether a broker answered there, and whether it has the topic.
 
-    `cause` is for what somebody has to put right: a certificate, a password, a right on the topic. It is
+    `cause` is for what somebody has to put right: a certificate, a password, an ACL of the topic. It is
     shown in the message; the rest (refused, timed out) the message says by itself.
     """
 

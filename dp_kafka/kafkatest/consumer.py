@@ -30,7 +30,7 @@ FIRST_OFFSET = 1
 
 
 class Consumer(ConsumerGroup):
-    """A ConsumerGroup without a broker: state machine, sessions, workers and offsets are the library's own.
+    """A ConsumerGroup without a broker: states, assignments, workers and offsets are the library's own.
 
     It can be given to a service in place of its ConsumerGroup. Messages come from `queue_message`,
     `queue_json` and `queue_bytes`; `committed` tells what the service has committed. Any thread may call it.

@@ -495,7 +495,7 @@ def test_7_15_a_client_that_does_not_close_is_reported_and_the_group_closes_all_
     assert group.close(timeout=PATIENCE) == 0
     assert group.channels.closed.is_set()
     assert list(group.channels.errors) == [failure]
-    record = next(each for each in caplog.records if "error closing the consumer" in each.getMessage())
+    record = next(each for each in caplog.records if "error closing the client" in each.getMessage())
     fields = record.__dict__["dp_kafka"]
     assert (fields["topic"], fields["group"]) == (group.topic, group.group_name)
 

@@ -289,7 +289,7 @@ def test_what_was_in_hand_of_a_lost_partition_is_refused_and_comes_again(
     taken = {m.partition: m for m in (fake.channels.upstream.get(timeout=PATIENCE) for _ in range(2))}
     assert fake.lose_partitions(*() if all_of_it else (0,))
     assert not taken[0].commit_and_release()
-    logged.wait("commit refused: the partition has been given up")
+    logged.wait("commit refused: the partition was revoked or lost")
     assert taken[1].commit_and_release() is not all_of_it
     again = fake.channels.upstream.get(timeout=PATIENCE)
     if all_of_it and again.partition == 1:
@@ -343,7 +343,7 @@ def test_a_poll_can_fail_in_passing_or_break_the_session_off(consumer: MakeConsu
     assert handled.wait(1) == [1]
     assert "_TRANSPORT" in str(fake.channels.errors.get(timeout=PATIENCE))
     fake.fail_next("poll", OSError("broken by the test"))
-    logged.wait("session failed, it is begun again")
+    logged.wait("consuming failed, it is begun again")
     fake.queue_bytes(b"")
     assert handled.wait(2) == [1, 2]
     assert isinstance(fake.channels.errors.get(timeout=PATIENCE), OSError)

@@ -143,7 +143,7 @@ def test_a_durable_commit_that_the_broker_does_not_have_is_never_called_committe
         eventually(lambda: len(owned(first)), 1)
         (stays,) = owned(first)
         assert answers.wait(1)[0] == (1 - stays, False)
-        assert logged.wait("commit refused: the partition has been given up")
+        assert logged.wait("commit refused: the partition was revoked or lost")
         assert answers.items == [(1 - stays, False)], "that of the partition that stays waits on"
         kafka.clear_errors("OffsetCommit")
         assert answers.wait(2)[1] == (stays, True)

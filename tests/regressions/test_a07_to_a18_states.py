@@ -285,7 +285,7 @@ def test_a18_the_documentation_of_stop_tells_what_it_does(
     assert State.STOPPING in TRANSITIONS[State.STARTING]
     group = consumer_group(topic())
     group.close(timeout=PATIENCE)
-    with pytest.raises(ClosedError, match=r"^the consumer group cannot be started because it is closing"):
+    with pytest.raises(ClosedError, match=r"^the consumer cannot be started because it is closing"):
         group.start()
     package = Path(dp_kafka.__file__).parent
     assert not [path for path in package.rglob("*.py") if "consummer" in path.read_text()]

@@ -222,7 +222,7 @@ def test_a32_commit_says_when_it_does_nothing(
     assert late.commit() is False
     assert late.mark() is False
     assert late.commit_and_release() is False
-    record = logged.wait("commit refused: the partition has been given up")
+    record = logged.wait("commit refused: the partition was revoked or lost")
     assert record.levelname == "WARNING"
     assert record.__dict__["dp_kafka"]["offset"] == 1
 

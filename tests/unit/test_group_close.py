@@ -427,7 +427,7 @@ def test_closed_is_set_though_closing_itself_fails(
     group.close(timeout=PATIENCE)
     assert group.channels.closed.is_set()
     assert list(group.channels.errors) == [mishap]
-    assert logged.of("closing the consumer group failed")
+    assert logged.of("closing the consumer failed")
     group._poller.join(PATIENCE)
     assert not group._poller.is_alive()
 

@@ -125,7 +125,7 @@ def test_a_session_that_fails_is_critical_until_one_succeeds(
     armed.set()
     eventually(lambda: error in taken(group))
     eventually(lambda: checked(group)[0] is Status.CRITICAL)
-    assert checked(group)[1] == "kafka consumer-group is refused (session failed: RuntimeError)"
+    assert checked(group)[1] == "kafka consumer-group is refused (consuming failed: RuntimeError)"
     armed.clear()
     send(name, "x")
     assert handled.wait(PATIENCE)

@@ -200,10 +200,10 @@ def test_trouble_that_is_not_repeated_is_over_unless_it_is_fatal() -> None:
 
 def test_a_failed_part_is_trouble_and_shows_no_text_of_unknown_origin() -> None:
     trouble = Trouble()
-    trouble.failed("session", RuntimeError("secret"))
-    assert trouble.text(of_connections=False) == "session failed: RuntimeError"
-    trouble.failed("session", kafka_error("_FATAL"))
-    assert trouble.text(of_connections=False) == "session failed: _FATAL: explained"
+    trouble.failed("consuming", RuntimeError("secret"))
+    assert trouble.text(of_connections=False) == "consuming failed: RuntimeError"
+    trouble.failed("consuming", kafka_error("_FATAL"))
+    assert trouble.text(of_connections=False) == "consuming failed: _FATAL: explained"
 
 
 class Client:

@@ -80,7 +80,7 @@ def describe(topic: str, timeout: float, as_json: bool, brokers: str | None) -> 
     try:
         own = {each.name: each.value for each in topic_settings(admin, topic) if not each.default}
     except KafkaClientError as error:
-        # The partitions are worth showing without the settings, which need a right of their own.
+        # The partitions are worth showing without the settings, which need an ACL of their own.
         own = None
         showing.notes().print(f"no settings: {error}", soft_wrap=True)
     if as_json:
