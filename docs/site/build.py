@@ -15,6 +15,7 @@ from dp_kafka import __version__
 from . import docstrings, links, pages, public
 
 TEMPLATES = Path(__file__).with_name("templates")
+_FAKE = "dp_kafka.kafkatest.producer"
 
 
 def build(site: Path) -> list[str]:
@@ -28,8 +29,10 @@ def build(site: Path) -> list[str]:
         warnings.simplefilter("always")
         modules = {name: pdoc.doc.Module.from_name(name) for name in public.MODULES}
         _configure(list(modules), found)
+        # Two classes are called Producer: with this one at hand pdoc knows which of them an annotation means.
+        known = {**modules, _FAKE: pdoc.doc.Module.from_name(_FAKE)}
         for name, module in modules.items():
-            _write(site / f"{name.replace('.', '/')}.html", pdoc.render.html_module(module, modules))
+            _write(site / f"{name.replace('.', '/')}.html", pdoc.render.html_module(module, known))
         _write(site / "search.js", pdoc.render.search_index(modules))
         _write_pages(site)
     return [

@@ -45,7 +45,13 @@ class LagReader:
     """Reads the lag of one group, as often as it is asked. A context manager; one thread at a time.
 
     Args:
+        broker_addrs: "host:port" each.
+        group: the name of the consumer group.
         topics: whose lag is read; without any, those in which the group has committed something.
+        config: of the clients; None: plaintext, and every default.
+
+    Raises:
+        ConfigError: an address is malformed, or the name of the group is empty.
     """
 
     def __init__(

@@ -55,6 +55,12 @@ class KafkaSettings:
     | `chomp_msg`, `log_quiet`, `start_stop` | CHOMP_MSG, LOG_QUIET, KAFKA_START_STOP | false |
 
     Durations are written as in Go ('1s', '200ms', '1m30s') or as plain seconds ('0.5').
+
+    The library makes its configurations from those up to `batch_wait_time`; the rest is for the service
+    itself, as in examples/: `graceful_shutdown_timeout` for closing; `wait_producer_ready` to wait for a
+    broker before the first send; `snooze` to have each handler take half a second, `oversleep` longer than
+    the shutdown has; `chomp_msg` to send lines without their ends; `log_quiet` to log no message;
+    `start_stop` to stop and start the consumer every few seconds.
     """
 
     broker_addrs: tuple[str, ...] = ("localhost:9092", "localhost:9093", "localhost:9094")

@@ -56,8 +56,9 @@ class ConsumeChannel(Channel[bool]):
 class ConsumerGroupChannels:
     """What a consumer group is read and steered by; any thread may use any of it.
 
-    - `upstream`: gives messages to those who register no handler; each must be released.
-    - `errors`: what went wrong; the last 20 are kept, older ones are counted in its `dropped`.
+    - `upstream`: a `Channel` that gives each `Message` to those who register no handler, and must release it.
+    - `errors`: a `Channel` of exceptions: what went wrong; the last 20 are kept, older ones are counted in
+      its `dropped`.
     - `initialised`: set once a broker has answered.
     - `consume`: `put(True)` starts, `put(False)` stops, `close()` closes the consumer group.
     - `closer`: setting it closes the consumer group, without waiting for that.

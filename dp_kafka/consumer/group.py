@@ -53,10 +53,11 @@ ERRORS_KEPT = 20
 class ConsumerGroup:
     """A member of a Kafka consumer group that feeds one topic's messages to worker threads.
 
-    Making one starts its poll thread and tries to reach a broker; when none answers at once (two seconds
-    at most) it is tried again in the background, and `is_initialised` tells. It consumes nothing until
+    Making one starts its poll thread and tries to reach a broker; when none answers at once (two seconds at
+    most) it is tried again in the background, and `is_initialised` tells. It consumes nothing until
     `start()`. Every method may be called from any thread, from a handler too. As a context manager it
-    closes at the end.
+    closes at the end. In a child that was forked after it was made, each use but `close` raises
+    `ForkedError`.
 
     Args:
         config: what to consume, and how.
@@ -174,7 +175,9 @@ class ConsumerGroup:
     # -- life ---------------------------------------------------------------------------------------
 
     def initialise(self) -> None:
-        """Try now to reach a broker, and wait some seconds for the outcome; nothing if one has answered.
+        """Try now to reach a broker, and wait for the outcome, ten seconds at most.
+
+        Returns at once when one has answered before.
 
         Raises:
             NotInitialisedError: none answered; it is tried again in the background all the same.

@@ -147,8 +147,9 @@ class OutputChannel(Channel[BytesMessage]):
 class ProducerChannels:
     """What a producer is fed and read by; any thread may use any of it.
 
-    - `output`: takes a `BytesMessage` to send it.
-    - `errors`: what went wrong; the last 20 are kept, older ones are counted in its `dropped`.
+    - `output`: a `Channel` that takes each `BytesMessage` to send it; 10,000 fit.
+    - `errors`: a `Channel` of exceptions: what went wrong; the last 20 are kept, older ones are counted in
+      its `dropped`.
     - `initialised`: set once a broker has answered.
     - `closer`: setting it closes the producer, without waiting for that.
     - `closed`: set when the close has finished.

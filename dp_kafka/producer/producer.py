@@ -59,7 +59,8 @@ class Producer:
 
     Making one starts its delivery thread and tries to reach a broker; when none answers at once (two
     seconds at most) it is tried again in the background, and `is_initialised` tells. Every method may be
-    called from any thread. As a context manager it closes at the end.
+    called from any thread. As a context manager it closes at the end. In a child that was forked after it was
+    made, each use but `close` raises `ForkedError`.
 
     Args:
         config: where to send, and how.
@@ -258,7 +259,9 @@ class Producer:
     # -- life ---------------------------------------------------------------------------------------
 
     def initialise(self) -> None:
-        """Try now to reach a broker, and wait some seconds for the outcome; nothing to do if one answered.
+        """Try now to reach a broker, and wait for the outcome, ten seconds at most.
+
+        Returns at once when one has answered before.
 
         Raises:
             NotInitialisedError: none answered; it is tried again in the background all the same.
@@ -270,7 +273,7 @@ class Producer:
         """Wait until every message sent so far is delivered or reported; how many are not.
 
         Messages in the output channel count, too. Blocks at most `timeout` seconds (None: until librdkafka
-        has given each up, `message.timeout.ms`, and some seconds for the initialisation). What other threads
+        has given each up, `message.timeout.ms`, and ten seconds for the initialisation). What other threads
         send meanwhile is waited for as well. From a delivery callback it only counts.
         """
         deadline = None if timeout is None else time.monotonic() + timeout

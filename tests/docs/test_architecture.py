@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from dp_kafka.state import TRANSITIONS
@@ -33,3 +34,34 @@ def test_each_invariant_names_tests_that_exist() -> None:
         named = set(re.findall(r"`(test_\w+)`", row))
         assert named, f"no test is named for: {row}"
         assert named <= existing, f"these tests do not exist: {named - existing}"
+
+
+def test_each_invariant_names_the_modules_that_keep_it() -> None:
+    for row in re.findall(r"^\| \d+ \|.*\|$", PAGE, re.MULTILINE):
+        keepers = row.split(" | ")[2]
+        modules = re.findall(r"\]\(\.\./(dp_kafka/[\w/]+\.py)\)", keepers)
+        assert modules or "table of locks" in keepers, f"nobody keeps: {row}"
+        assert [name for name in modules if not (ROOT / name).is_file()] == []
+
+
+def test_every_lock_of_the_clients_is_in_the_table() -> None:
+    """Those of consumers and producers, by class and name; the page says where to look for the others."""
+    table = set(re.findall(r"`(\w+)\.(_?\w+)`(?:, `(_\w+)`)?[^|]*\|.*\|.*\|$", PAGE, re.MULTILINE))
+    shown = {(owner, name) for owner, *names in table for name in names if name}
+    for path in (*ROOT.glob("dp_kafka/consumer/*.py"), *ROOT.glob("dp_kafka/producer/*.py")):
+        for owner in ast.parse(path.read_text()).body:
+            if isinstance(owner, ast.ClassDef):
+                for name in _locks(owner):
+                    assert (owner.name, name) in shown, f"{path.name}: {owner.name}.{name}"
+
+
+def _locks(owner: ast.ClassDef) -> set[str]:
+    """The attributes of a class that hold a lock, or a condition of their own."""
+    return {
+        node.target.attr if isinstance(node, ast.AnnAssign) else node.targets[0].attr
+        for node in ast.walk(owner)
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value) in ("threading.Lock()", "threading.RLock()", "threading.Condition()")
+        and isinstance(node.target if isinstance(node, ast.AnnAssign) else node.targets[0], ast.Attribute)
+    }
