@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 _HEADING = re.compile(r"<h([1-6])(?: id=\"[^\"]*\")?>(.*?)</h\1>", re.DOTALL)
 _TARGET = re.compile(r"(?P<before>(?:href|src)=\")(?P<target>[^\"]+)(?P<after>\")")
 _OTHER_SITE = re.compile(r"[a-z][a-z+.-]*:|#")
-_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+_COMMENT = re.compile(r"^<!--.*?-->\n?", re.DOTALL | re.MULTILINE)
 
 
 def page_paths() -> list[Path]:

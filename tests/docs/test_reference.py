@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+from pathlib import Path
 
 import pytest
 
-from docs.site import docstrings, public
+from docs.site import docstrings, links, public
 
 #: What may be added to, but neither renamed nor narrowed: by module, with the members of classes.
 PROMISED = {
@@ -98,4 +99,18 @@ def test_what_is_wrong_with_a_docstring_is_found() -> None:
         "dp_kafka.Thin refers to `no_such_call`, which does not exist",
         "dp_kafka.Thin.silent has no docstring, or its class does not say what `silent` is",
         "dp_kafka.UNEXPLAINED is a constant that the docstring of dp_kafka does not explain",
+    ]
+
+
+def test_a_link_of_the_site_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "here.html").write_text(
+        '<p id="place"><a href="#place">here</a> <a href="there.html#spot">there</a> <img src="gone.png">'
+        '<a href="there.html#away">a</a> <a href="../outside.html">b</a> <a href="https://pdoc.dev">c</a></p>'
+    )
+    (tmp_path / "there.html").write_text('<h1 id="spot">There</h1>')
+    (tmp_path.parent / "outside.html").write_text("")
+    assert list(links.broken(tmp_path.resolve())) == [
+        "here.html: a link to gone.png, which the site does not have",
+        "here.html: a link to there.html#away, but there is no such place",
+        "here.html: a link to ../outside.html, which the site does not have",
     ]
