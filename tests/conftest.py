@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import confluent_kafka
@@ -16,7 +18,7 @@ from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, Prod
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.dealing import dealt
 from tests.telemetry import Telemetry
-from tests.waiting import PATIENCE, Logged
+from tests.waiting import PATIENCE, Logged, consuming
 
 # No deadline: how long an example takes says more about the machine than about the library.
 hypothesis.settings.register_profile("dp_kafka", deadline=None, max_examples=60)
@@ -74,10 +76,40 @@ class TakeFunction(Protocol):
     def __call__(self, group: ConsumerGroup) -> Message: ...
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A topic, and a group of it that consumes without a handler: the test itself takes the messages."""
+
+    topic: str
+    group: ConsumerGroup
+    #: Takes the next message.
+    take: Callable[[], Message]
+    #: The offset that the group has committed, of partition 0 or the one that is given.
+    committed: Callable[..., int | None]
+
+
+class ReadingFactory(Protocol):
+    """Makes a topic that has the values in each of its partitions, and a group that reads it."""
+
+    def __call__(
+        self,
+        *values: bytes | str | None,
+        partitions: int = 1,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+        **config: Any,
+    ) -> Reading: ...
+
+
 class CommittedFunction(Protocol):
     """The offset that a group has committed on the broker for a partition; None if it has none."""
 
     def __call__(self, group: str, topic: str, partition: int = 0) -> int | None: ...
+
+
+class CommittedAfterFunction(Protocol):
+    """The offset that is committed after the handler of the only message, a single or a batch one, raised."""
+
+    def __call__(self, kind: str, raised: BaseException | None) -> int | None: ...
 
 
 @pytest.hookimpl(wrapper=True)
@@ -245,6 +277,59 @@ def committed(cluster: EmbeddedCluster) -> CommittedFunction:
         return committed_offset(cluster, group, topic, partition)
 
     return ask
+
+
+@pytest.fixture
+def committed_after(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+) -> CommittedAfterFunction:
+    """Has one message handled by a handler that raises, and tells the offset that is committed then."""
+
+    def handle(kind: str, raised: BaseException | None) -> int | None:
+        name = topic()
+        send(name, "a")
+        group = consumer_group(name, batch_wait_time=0.01)
+        handled = threading.Event()
+
+        def handler(*_: Any) -> None:
+            handled.set()
+            if raised is not None:
+                raise raised
+
+        (group.register_handler if kind == "single" else group.register_batch_handler)(handler)
+        group.start()
+        assert handled.wait(PATIENCE)
+        assert group.stop_and_wait(PATIENCE)
+        return committed(group.group_name, name)
+
+    return handle
+
+
+@pytest.fixture
+def reading(
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    take: TakeFunction,
+    committed: CommittedFunction,
+) -> ReadingFactory:
+    """Makes a topic with messages and its reader: `reading("a", "b", partitions=2, commit_interval=0)`."""
+
+    def create(
+        *values: bytes | str | None,
+        partitions: int = 1,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+        **config: Any,
+    ) -> Reading:
+        name = topic(partitions)
+        for partition in range(partitions):
+            send(name, *values, partition=partition, headers=headers)
+        group = consuming(consumer_group(name, **config))
+        return Reading(
+            name, group, lambda: take(group), lambda partition=0: committed(group.group_name, name, partition)
+        )
+
+    return create
 
 
 def committed_offset(cluster: EmbeddedCluster, group: str, topic: str, partition: int = 0) -> int | None:

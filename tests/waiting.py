@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from dp_kafka import ConsumerGroup, State
+from dp_kafka import ConsumerGroup, Message, Producer, State
 
 T = TypeVar("T")
 
@@ -53,6 +53,13 @@ def wait_entered(group: ConsumerGroup, state: State, seen: int) -> bool:
         return machine.condition.wait_for(lambda: machine.entries(state) > seen, PATIENCE)
 
 
+def consuming(group: ConsumerGroup) -> ConsumerGroup:
+    """Start a group, and wait until it consumes."""
+    group.start()
+    assert group.state_wait(State.CONSUMING, PATIENCE)
+    return group
+
+
 class Collected(Generic[T]):
     """What handlers saw, in order; any thread may add, and a test waits until there is enough."""
 
@@ -78,6 +85,31 @@ class Collected(Generic[T]):
             came = self._condition.wait_for(lambda: len(self._items) >= count, timeout)
             assert came, f"{count} were expected, but only {len(self._items)} came: {self._items!r}"
             return list(self._items)
+
+
+class Held:
+    """A handler that is at work, once `entered` is set, until the test sets `finish`.
+
+    `handled` has the values of the messages that it is done with.
+    """
+
+    def __init__(self) -> None:
+        self.entered, self.finish = threading.Event(), threading.Event()
+        self.handled: Collected[bytes | None] = Collected()
+
+    def __call__(self, _worker_id: int, message: Message) -> None:
+        self.entered.set()
+        assert self.finish.wait(PATIENCE)
+        self.handled.add(message.data)
+
+    @classmethod
+    def by(cls, group: ConsumerGroup) -> Held:
+        """Start a group that has messages, and wait until its handler is at work."""
+        held = cls()
+        group.register_handler(held)
+        group.start()
+        assert held.entered.wait(PATIENCE)
+        return held
 
 
 class Logged(logging.Handler):
@@ -115,3 +147,16 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     """The fields of an event, as a structured formatter gets them."""
     found: dict[str, Any] = record.__dict__["dp_kafka"]
     return found
+
+
+class ClosesWhenPrinted(RuntimeError):
+    """An error whose text closes a client, as a log handler may; `left` has what the close returned."""
+
+    def __init__(self, client: ConsumerGroup | Producer) -> None:
+        super().__init__()
+        self._client = client
+        self.left: list[int] = []
+
+    def __str__(self) -> str:
+        self.left.append(self._client.close())
+        return "read"

@@ -23,7 +23,7 @@ from dp_kafka import (
 from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
-from tests.waiting import PATIENCE, Collected, in_thread, wait_entered
+from tests.waiting import PATIENCE, Collected, Held, consuming, in_thread, wait_entered
 
 AWAY = ["127.0.0.1:1"]  # nobody listens there
 
@@ -57,12 +57,6 @@ def breaking(**errors: list[Exception]) -> Callable[[dict[str, Any]], Breaking]:
 
 def entries(group: ConsumerGroup, state: State) -> int:
     return group.channels.state.entries(state)
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
 
 
 # -- states -----------------------------------------------------------------------------------------
@@ -272,20 +266,12 @@ def test_7_9_close_while_stopping(
     name = topic()
     send(name, "a")
     group = consumer_group(name)
-    entered, finish = threading.Event(), threading.Event()
-
-    def handler(worker_id: int, message: Message) -> None:
-        entered.set()
-        finish.wait(PATIENCE)
-
-    group.register_handler(handler)
-    group.start()
-    assert entered.wait(PATIENCE)
+    held = Held.by(group)
     group.stop()
     assert group.state is State.STOPPING
     closer = in_thread(lambda: group.close(timeout=PATIENCE))
     assert group.state_wait(State.CLOSING, PATIENCE)
-    finish.set()
+    held.finish.set()
     assert closer.result(PATIENCE) == 0
     assert entries(group, State.STOPPED) == 1  # the one after Initialising
 
@@ -319,25 +305,15 @@ def test_7_10_start_while_stopping_is_followed(
     name = topic()
     send(name, "a")
     group = consumer_group(name, librdkafka=INCREMENTAL)
-    entered, finish = threading.Event(), threading.Event()
-    handled: Collected[bytes | None] = Collected()
-
-    def handler(worker_id: int, message: Message) -> None:
-        entered.set()
-        assert finish.wait(PATIENCE)
-        handled.add(message.data)
-
-    group.register_handler(handler)
-    group.start()
-    assert entered.wait(PATIENCE)
+    held = Held.by(group)
     group.stop()
     group.start()
     assert group.state is State.STOPPING
-    finish.set()
+    held.finish.set()
     assert wait_entered(group, State.CONSUMING, 1)
     assert entries(group, State.STOPPED) == 2
     send(name, "b")
-    assert handled.wait(2) == [b"a", b"b"]
+    assert held.handled.wait(2) == [b"a", b"b"]
 
 
 def test_7_10_start_while_starting_or_consuming_changes_nothing(
@@ -366,20 +342,15 @@ def test_7_11_stop_returns_at_once_and_is_harmless_in_every_state(
     name = topic()
     send(name, "a")
     group = consumer_group(name)
-    entered, finish = threading.Event(), threading.Event()
-
-    def handler(worker_id: int, message: Message) -> None:
-        entered.set()
-        assert finish.wait(PATIENCE)
-
-    group.register_handler(handler)
+    held = Held()
+    group.register_handler(held)
     group.stop()
     group.start()
-    assert entered.wait(PATIENCE)
+    assert held.entered.wait(PATIENCE)
     for _ in range(3):
         group.stop()  # does not wait for the handler
     assert group.state is State.STOPPING
-    finish.set()
+    held.finish.set()
     assert group.state_wait(State.STOPPED, PATIENCE)
     group.stop()
     group.close(timeout=PATIENCE)

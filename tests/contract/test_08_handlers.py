@@ -17,7 +17,14 @@ from dp_kafka import (
     State,
     current_trace_id,
 )
-from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
+from tests.conftest import (
+    INCREMENTAL,
+    CommittedAfterFunction,
+    CommittedFunction,
+    GroupFactory,
+    SendFunction,
+    TopicFactory,
+)
 from tests.waiting import PATIENCE, Collected, Logged, fields
 
 AWAY = ["127.0.0.1:1"]
@@ -227,33 +234,10 @@ def raised_from(cause: BaseException) -> RuntimeError:
 )
 @pytest.mark.parametrize("kind", ["single", "batch"])
 def test_8_4_what_is_committed(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    error: BaseException | None,
-    is_committed: bool,
-    kind: str,
+    committed_after: CommittedAfterFunction, error: BaseException | None, is_committed: bool, kind: str
 ) -> None:
     """Nothing raised and a plain error: committed. A `commit` anywhere in the chain of causes decides."""
-    name = topic()
-    send(name, "a")
-    group = consumer_group(name, batch_wait_time=0.01)
-    handled = threading.Event()
-
-    def handler(*_: Any) -> None:
-        handled.set()
-        if error is not None:
-            raise error
-
-    if kind == "single":
-        group.register_handler(handler)
-    else:
-        group.register_batch_handler(handler)
-    group.start()
-    assert handled.wait(PATIENCE)
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) == (1 if is_committed else None)
+    assert committed_after(kind, error) == (1 if is_committed else None)
 
 
 @pytest.mark.parametrize("error", [None, ValueError(), HandlerError(commit=False)], ids=repr)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from dp_kafka import ConsumerGroup, Message, State
+from dp_kafka import ConsumerGroup, State
 from dp_kafka.consumer.control import Control
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import (
@@ -16,21 +15,16 @@ from tests.conftest import (
     INCREMENTAL,
     CommittedFunction,
     GroupFactory,
+    ReadingFactory,
     SendFunction,
     TakeFunction,
     TopicFactory,
 )
 from tests.looking import eventually
-from tests.waiting import PATIENCE, Collected, in_thread, wait_entered
+from tests.waiting import PATIENCE, Collected, Held, consuming, in_thread, wait_entered
 
 #: With the classic protocol the embedded broker ends a rebalance by time: the shortest that it allows.
 SHORT = {"message_consume_timeout": 3.01}
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
 
 
 def entries(group: ConsumerGroup, state: State) -> int:
@@ -67,39 +61,26 @@ def test_11_1_a_session_is_begun_by_start_only(topic: TopicFactory, consumer_gro
     assert control.state is State.CLOSING
 
 
-def test_11_2_one_message_of_each_partition_is_out_at_a_time(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, take: TakeFunction
-) -> None:
-    name = topic(partitions=2)
-    for partition in range(2):
-        send(name, "a", "b", partition=partition)
-    group = consuming(consumer_group(name))
-    messages = {message.partition: message for message in (take(group), take(group))}
+def test_11_2_one_message_of_each_partition_is_out_at_a_time(reading: ReadingFactory) -> None:
+    it = reading("a", "b", partitions=2)
+    messages = {message.partition: message for message in (it.take(), it.take())}
     assert set(messages) == {0, 1}
     assert {message.data for message in messages.values()} == {b"a"}
-    assert group.channels.upstream.empty()
+    assert it.group.channels.upstream.empty()
     messages[1].release()
-    following = take(group)
+    following = it.take()
     assert (following.partition, following.data) == (1, b"b")
-    assert group.channels.upstream.empty()
+    assert it.group.channels.upstream.empty()
 
 
-def test_11_3_what_nobody_has_taken_when_a_session_ends_comes_again(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    take: TakeFunction,
-    committed: CommittedFunction,
-) -> None:
+def test_11_3_what_nobody_has_taken_when_a_session_ends_comes_again(reading: ReadingFactory) -> None:
     """Dropped uncommitted: the message that was offered, and those that were buffered behind it."""
-    name = topic()
-    send(name, "a", "b", "c")
-    group = consuming(consumer_group(name, librdkafka=INCREMENTAL))
-    take(group).commit_and_release()
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) == 1
-    consuming(group)
-    assert take(group).data == b"b"
+    it = reading("a", "b", "c", librdkafka=INCREMENTAL)
+    it.take().commit_and_release()
+    assert it.group.stop_and_wait(PATIENCE)
+    assert it.committed() == 1
+    consuming(it.group)
+    assert it.take().data == b"b"
 
 
 @pytest.mark.parametrize("how", ["stop", "closer"])
@@ -114,17 +95,7 @@ def test_11_4_what_was_taken_is_waited_for_when_its_session_ends(
     name = topic()
     send(name, "a", "b")
     group = consumer_group(name)
-    entered, finish = threading.Event(), threading.Event()
-    handled: Collected[bytes | None] = Collected()
-
-    def handler(_worker_id: int, message: Message) -> None:
-        entered.set()
-        assert finish.wait(PATIENCE)
-        handled.add(message.data)
-
-    group.register_handler(handler)
-    group.start()
-    assert entered.wait(PATIENCE)
+    held = Held.by(group)
     if how == "stop":
         group.stop()
     else:
@@ -132,52 +103,37 @@ def test_11_4_what_was_taken_is_waited_for_when_its_session_ends(
     assert group.state_wait(State.STOPPING if how == "stop" else State.CLOSING, PATIENCE)
     assert not group.channels.closed.wait(0.2)
     assert group.state in (State.STOPPING, State.CLOSING)
-    finish.set()
+    held.finish.set()
     if how == "stop":
         assert group.state_wait(State.STOPPED, PATIENCE)
     else:
         assert group.channels.closed.wait(PATIENCE)
-    assert handled.items[0] == b"a"
-    assert committed(group.group_name, name) == len(handled.items)
+    assert held.handled.items[0] == b"a"
+    assert committed(group.group_name, name) == len(held.handled.items)
 
 
-def test_11_4_what_a_user_holds_is_waited_for_within_message_consume_timeout(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    take: TakeFunction,
-    committed: CommittedFunction,
-) -> None:
+def test_11_4_what_a_user_holds_is_waited_for_within_message_consume_timeout(reading: ReadingFactory) -> None:
     """Changed: the original waits without limit. What comes later is refused and delivered again."""
-    name = topic()
-    send(name, "a")
-    group = consuming(consumer_group(name, librdkafka=INCREMENTAL, **SHORT))
-    message = take(group)
-    assert not group.stop_and_wait(timeout=0.2)
-    assert group.stop_and_wait(PATIENCE)
+    it = reading("a", librdkafka=INCREMENTAL, **SHORT)
+    message = it.take()
+    assert not it.group.stop_and_wait(timeout=0.2)
+    assert it.group.stop_and_wait(PATIENCE)
     assert message.commit() is False
-    assert committed(group.group_name, name) is None
+    assert it.committed() is None
 
 
 def test_11_5_what_comes_when_the_upstream_channel_is_closed_is_left_for_the_next_consumer(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    take: TakeFunction,
-    committed: CommittedFunction,
+    reading: ReadingFactory,
 ) -> None:
     """Changed: nothing is sent to a closed channel, so there is no error, and nothing on `errors`."""
-    name = topic(partitions=3)
-    for partition in range(3):
-        send(name, *"abc", partition=partition)
-    group = consuming(consumer_group(name))
-    message = take(group)
-    closer = in_thread(lambda: group.close(timeout=PATIENCE))
-    assert group.state_wait(State.CLOSING, PATIENCE)
+    it = reading(*"abc", partitions=3)
+    message = it.take()
+    closer = in_thread(lambda: it.group.close(timeout=PATIENCE))
+    assert it.group.state_wait(State.CLOSING, PATIENCE)
     message.commit_and_release()
     assert closer.result(PATIENCE) == 0
-    assert list(group.channels.errors) == []
-    found = {partition: committed(group.group_name, name, partition) for partition in range(3)}
+    assert list(it.group.channels.errors) == []
+    found = {partition: it.committed(partition) for partition in range(3)}
     assert found == {**dict.fromkeys(range(3)), message.partition: 1}
 
 

@@ -24,7 +24,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.state import StateMachine
 from tests.conftest import GroupFactory, ProducerFactory, SendFunction, TopicFactory
 from tests.sending import PLAIN
-from tests.waiting import PATIENCE, in_thread
+from tests.waiting import PATIENCE, Held, in_thread
 
 AWAY = ["127.0.0.1:1"]
 
@@ -187,19 +187,11 @@ def test_12_9_closer_asks_for_the_end_and_closed_tells_of_it(
     name = topic()
     send(name, "a")
     group = consumer_group(name)
-    entered, finish = threading.Event(), threading.Event()
-
-    def handler(_worker_id: int, _message: Message) -> None:
-        entered.set()
-        assert finish.wait(PATIENCE)
-
-    group.register_handler(handler)
-    group.start()
-    assert entered.wait(PATIENCE)
+    held = Held.by(group)
     group.channels.closer.set()
     assert group.state_wait(State.CLOSING, PATIENCE)
     assert not group.channels.closed.wait(0.1)
-    finish.set()
+    held.finish.set()
     assert group.channels.closed.wait(PATIENCE)
     assert [each.name for each in threading.enumerate() if f"worker-1:{name}" in each.name] == []
 

@@ -15,39 +15,23 @@ from dp_kafka.kafkatest import DISCONNECT, EmbeddedCluster
 from tests.faults.service import CLASSIC, KIP_848, Service, producer_config, until
 from tests.waiting import PATIENCE, Collected
 
-#: The protocol's retriable errors, by librdkafka's names (INVALID_MSG is CORRUPT_MESSAGE), and the cut wire.
-RETRIABLE = [
+#: The protocol's retriable errors that a broker may answer to a Produce, by librdkafka's names (INVALID_MSG
+#: is CORRUPT_MESSAGE).
+OF_PRODUCE = [
     "INVALID_MSG",
     "UNKNOWN_TOPIC_OR_PART",
     "LEADER_NOT_AVAILABLE",
     "NOT_LEADER_FOR_PARTITION",
     "REQUEST_TIMED_OUT",
     "REPLICA_NOT_AVAILABLE",
-    "NETWORK_EXCEPTION",
     "COORDINATOR_LOAD_IN_PROGRESS",
     "COORDINATOR_NOT_AVAILABLE",
     "NOT_COORDINATOR",
     "NOT_ENOUGH_REPLICAS",
     "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-    "NOT_CONTROLLER",
     "KAFKA_STORAGE_ERROR",
-    "LISTENER_NOT_FOUND",
-    "FENCED_LEADER_EPOCH",
-    "UNKNOWN_LEADER_EPOCH",
-    "OFFSET_NOT_AVAILABLE",
-    "PREFERRED_LEADER_NOT_AVAILABLE",
-    "ELIGIBLE_LEADERS_NOT_AVAILABLE",
-    "UNSTABLE_OFFSET_COMMIT",
-    "THROTTLING_QUOTA_EXCEEDED",
-    "UNKNOWN_TOPIC_ID",
-    "INCONSISTENT_TOPIC_ID",
-    DISCONNECT,
 ]
-#: What sends a member back to join again.
-REJOIN = ["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS"]
-#: After these the partitions are lost, and what was not committed is handled again.
-LOST = ["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "FENCED_MEMBER_EPOCH"]
-#: Of them no broker answers these to a Produce, and librdkafka would not send the messages again.
+#: Those that no broker answers to a Produce, and librdkafka would not send the messages again.
 NOT_OF_PRODUCE = [
     "NETWORK_EXCEPTION",
     "NOT_CONTROLLER",
@@ -62,6 +46,12 @@ NOT_OF_PRODUCE = [
     "UNKNOWN_TOPIC_ID",
     "INCONSISTENT_TOPIC_ID",
 ]
+#: All of them, and the cut wire.
+RETRIABLE = [*OF_PRODUCE, *NOT_OF_PRODUCE, DISCONNECT]
+#: What sends a member back to join again.
+REJOIN = ["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS"]
+#: After these the partitions are lost, and what was not committed is handled again.
+LOST = ["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "FENCED_MEMBER_EPOCH"]
 #: So many cases run side by side.
 AT_A_TIME = 24
 #: Requests of a group that have their fault in the middle of the work; the others have it at the start.
@@ -69,7 +59,7 @@ _IN_THE_MIDDLE = ("Produce", "Fetch", "OffsetCommit", "Metadata", "Heartbeat", "
 _CLASSIC = ("JoinGroup", "SyncGroup", "Heartbeat")
 
 CASES = [
-    *(("Produce", error) for error in RETRIABLE if error not in NOT_OF_PRODUCE),
+    *(("Produce", error) for error in [*OF_PRODUCE, DISCONNECT]),
     *(
         (request, error)
         for request in ("Fetch", "OffsetCommit", "Metadata", "FindCoordinator")

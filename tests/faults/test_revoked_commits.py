@@ -18,7 +18,7 @@ from tests.conftest import committed_offset
 from tests.faults.service import consumer_config
 from tests.lanes import new_session, open_lane, raws
 from tests.looking import eventually
-from tests.waiting import PATIENCE, Collected, Logged, in_thread, wait_entered
+from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, in_thread, wait_entered
 
 TOPIC, GROUP = "revoked", "revoked-group"
 
@@ -47,12 +47,6 @@ def send(kafka: EmbeddedCluster, value: bytes, *partitions: int) -> None:
     for partition in partitions:
         producer.produce(TOPIC, value, partition=partition)
     assert producer.flush(PATIENCE) == 0
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
 
 
 def committed(kafka: EmbeddedCluster) -> list[int | None]:
@@ -204,26 +198,21 @@ def test_a_durable_commit_without_a_broker_does_not_hold_up_the_end_for_ever(kaf
 
 def test_a_member_that_was_expelled_does_not_insist_on_its_commit(kafka: EmbeddedCluster) -> None:
     """The group goes on without it: the revoke ends at once, and not after all of its patience."""
-    entered, finish = threading.Event(), threading.Event()
-
-    def handler(_worker: int, message: Message) -> None:
-        entered.set()
-        assert finish.wait(PATIENCE)
-
+    held = Held()
     with (
-        member(kafka, handler, num_workers=2, message_consume_timeout=PATIENCE) as first,
+        member(kafka, held, num_workers=2, message_consume_timeout=PATIENCE) as first,
         member(kafka) as second,
     ):
         consuming(first)
         eventually(lambda: owned(first), {0, 1})
         send(kafka, b"in hand", 0, 1)
-        assert entered.wait(PATIENCE)
+        assert held.entered.wait(PATIENCE)
         second.start()
         eventually(lambda: _draining(first))
         kafka.inject_errors("OffsetCommit", *["UNKNOWN_MEMBER_ID"] * 100)
         seen = first.channels.state.entries(State.CONSUMING)
         began = time.monotonic()
-        finish.set()
+        held.finish.set()
         assert wait_entered(first, State.CONSUMING, seen)
         assert time.monotonic() - began < PATIENCE / 2
         kafka.clear_errors("OffsetCommit")

@@ -17,7 +17,7 @@ from dp_kafka.state import TRANSITIONS, StateMachine
 from tests.clients import WatchedConsumers
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.unreachable import silent_address
-from tests.waiting import PATIENCE, Collected, Logged, in_thread, wait_entered
+from tests.waiting import PATIENCE, Collected, Logged, consuming, in_thread, wait_entered
 
 AWAY = ["127.0.0.1:1"]
 
@@ -33,12 +33,6 @@ class Gate:
         self.entered.set()
         assert self.opened.wait(PATIENCE)
         self.handled.add((message.partition, message.data))
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
 
 
 @pytest.mark.parametrize("how", ["start", "health"])

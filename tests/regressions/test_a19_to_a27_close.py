@@ -24,13 +24,7 @@ from tests.conftest import (
 )
 from tests.looking import eventually
 from tests.sending import PLAIN, Breakable, quick_producer
-from tests.waiting import PATIENCE, Collected, Logged, in_thread
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
+from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, in_thread
 
 
 @pytest.mark.parametrize("handler", [False, True], ids=["without a handler", "with a busy handler"])
@@ -42,21 +36,16 @@ def test_a19_close_does_not_wait_for_messages_that_nobody_has_taken(
     for partition in range(3):
         send(name, "a", "b", partition=partition)
     group = consumer_group(name)
-    entered, opened = threading.Event(), threading.Event()
-
-    def busy(_worker_id: int, _message: Message) -> None:
-        entered.set()
-        assert opened.wait(PATIENCE)
-
+    held = Held()
     if handler:
-        group.register_handler(busy)
+        group.register_handler(held)
     group.start()
     if handler:
-        assert entered.wait(PATIENCE)
+        assert held.entered.wait(PATIENCE)
     eventually(lambda: group.channels.upstream.qsize() >= 2)
     closing = in_thread(group.close)
     assert group.state_wait(State.CLOSING, PATIENCE)
-    opened.set()
+    held.finish.set()
     assert closing.result(PATIENCE) == 0
 
 
@@ -180,19 +169,11 @@ def test_a24_the_time_limit_of_close_is_kept_by_a_consumer_group(
     name = topic()
     send(name, "a")
     group = consumer_group(name)
-    entered, opened = threading.Event(), threading.Event()
-
-    def stuck(_worker_id: int, _message: Message) -> None:
-        entered.set()
-        assert opened.wait(PATIENCE)
-
-    group.register_handler(stuck)
-    group.start()
-    assert entered.wait(PATIENCE)
+    held = Held.by(group)
     began = time.monotonic()
     assert group.close(timeout=0.3) == 1
     took = time.monotonic() - began
-    opened.set()
+    held.finish.set()
     assert 0.25 < took < PATIENCE / 2
     assert group.channels.closed.wait(PATIENCE)
     assert f"still running topic={name!r}" in logged.text

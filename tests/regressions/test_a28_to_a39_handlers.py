@@ -10,7 +10,6 @@ import pytest
 
 from dp_kafka import (
     ConfigError,
-    ConsumerGroup,
     ConsumerGroupConfig,
     DeadLetter,
     HandlerError,
@@ -22,23 +21,19 @@ from dp_kafka import (
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import (
     INCREMENTAL,
+    CommittedAfterFunction,
     CommittedFunction,
     GroupFactory,
+    ReadingFactory,
     SendFunction,
     TakeFunction,
     TopicFactory,
 )
 from tests.looking import eventually
 from tests.sending import received
-from tests.waiting import PATIENCE, Collected, Logged, in_thread
+from tests.waiting import PATIENCE, Collected, Logged, consuming, in_thread
 
 LONG = 3_600.0  # a batch_wait_time that no test waits for
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
 
 
 def test_a28_commit_false_is_not_undone_by_a_later_commit(
@@ -101,54 +96,24 @@ def wrapped_twice() -> RuntimeError:
 
 
 @pytest.mark.parametrize("kind", ["single", "batch"])
-def test_a29_the_answer_of_a_wrapped_error_counts(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    kind: str,
-) -> None:
-    name = topic()
-    send(name, "a")
-    group = consumer_group(name, batch_wait_time=0.01)
-    handled = threading.Event()
-
-    def handler(*_: Any) -> None:
-        handled.set()
-        raise wrapped_twice()
-
-    if kind == "single":
-        group.register_handler(handler)
-    else:
-        group.register_batch_handler(handler)
-    group.start()
-    assert handled.wait(PATIENCE)
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) is None
+def test_a29_the_answer_of_a_wrapped_error_counts(committed_after: CommittedAfterFunction, kind: str) -> None:
+    assert committed_after(kind, wrapped_twice()) is None
 
 
-def test_a30_what_is_released_early_is_not_committed_by_a_later_commit(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    take: TakeFunction,
-) -> None:
+def test_a30_what_is_released_early_is_not_committed_by_a_later_commit(reading: ReadingFactory) -> None:
     """Direct use: two messages are released, to be processed later; the third is committed before them."""
-    name = topic()
-    send(name, "a", "b", "c")
-    group = consuming(consumer_group(name, commit_interval=0))
-    first = take(group)
+    it = reading("a", "b", "c", commit_interval=0)
+    first = it.take()
     first.release()
-    second = take(group)
+    second = it.take()
     second.release()
-    third = take(group)
+    third = it.take()
     assert third.commit_and_release()
-    assert committed(group.group_name, name) in (None, 0)
+    assert it.committed() in (None, 0)
     assert second.commit()
-    assert committed(group.group_name, name) in (None, 0)
+    assert it.committed() in (None, 0)
     assert first.commit()
-    assert committed(group.group_name, name) == 3
+    assert it.committed() == 3
 
 
 def test_a30_a_batch_is_released_after_it_was_handled(
@@ -202,23 +167,16 @@ def requests(cluster: EmbeddedCluster, name: str) -> int:
 
 @pytest.mark.parametrize("commit_interval", [0.05, 0.0], ids=["group commit", "durable"])
 def test_a32_commit_says_when_it_does_nothing(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    take: TakeFunction,
-    logged: Logged,
-    commit_interval: float,
+    reading: ReadingFactory, logged: Logged, commit_interval: float
 ) -> None:
     """After its partition has been given up: False, and a line in the log that says where."""
-    name = topic()
-    send(name, "a", "b")
-    group = consuming(consumer_group(name, commit_interval=commit_interval, librdkafka=INCREMENTAL))
-    message = take(group)
+    it = reading("a", "b", commit_interval=commit_interval, librdkafka=INCREMENTAL)
+    message = it.take()
     assert message.commit() is True
     message.release()
-    late = take(group)
+    late = it.take()
     late.release()
-    assert group.stop_and_wait(PATIENCE)
+    assert it.group.stop_and_wait(PATIENCE)
     assert late.commit() is False
     assert late.mark() is False
     assert late.commit_and_release() is False

@@ -60,16 +60,6 @@ def test_close_wakes_a_thread_that_waits_for_an_item() -> None:
         waiting.result(PATIENCE)
 
 
-def test_close_wakes_a_thread_that_waits_for_room() -> None:
-    channel: Channel[int] = Channel(maxsize=1)
-    channel.put(1)
-    waiting = in_thread(lambda: channel.put(2))
-    channel.close()
-    with pytest.raises(ChannelClosed):
-        waiting.result(PATIENCE)
-    assert list(channel) == [1]
-
-
 def test_a_take_makes_room_for_whoever_waits() -> None:
     channel: Channel[int] = Channel(maxsize=1)
     channel.put(1)

@@ -29,7 +29,7 @@ from tests.conftest import (
 from tests.lanes import new_session, open_lane, raws
 from tests.looking import eventually
 from tests.unreachable import dead_address
-from tests.waiting import PATIENCE, Logged, fields, in_thread
+from tests.waiting import PATIENCE, ClosesWhenPrinted, Logged, consuming, fields, in_thread
 
 #: For a member that has to notice soon that its broker is there again.
 RECONNECT = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50}
@@ -74,12 +74,6 @@ def plain_send() -> Callable[..., None]:
         assert producer.flush(PATIENCE) == 0
 
     return put
-
-
-def consuming(group: ConsumerGroup) -> ConsumerGroup:
-    group.start()
-    assert group.state_wait(State.CONSUMING, PATIENCE)
-    return group
 
 
 def in_hand(group: ConsumerGroup, busy: Busy, send: Callable[[], object]) -> ConsumerGroup:
@@ -196,16 +190,10 @@ def test_a_log_handler_that_closes_on_an_error_does_not_wait_for_itself(
     """The thread of log_errors() logs, and the close waits for that thread."""
     group = consumer_group(topic())
     group.log_errors()
-    closed: list[int] = []
-
-    class Closes:
-        def __str__(self) -> str:
-            closed.append(group.close())
-            return "read"
-
-    group.channels.errors.put(RuntimeError(Closes()))
+    error = ClosesWhenPrinted(group)
+    group.channels.errors.put(error)
     assert group.channels.closed.wait(PATIENCE)
-    assert closed
+    assert error.left
 
 
 def test_a_signal_handler_may_close_on_top_of_a_close_and_of_what_holds_a_lock(

@@ -35,7 +35,7 @@ from tests.sending import (
     received,
     unreachable,
 )
-from tests.waiting import PATIENCE, in_thread
+from tests.waiting import PATIENCE, ClosesWhenPrinted, in_thread
 
 
 @contextmanager
@@ -242,16 +242,10 @@ def test_a_log_handler_that_closes_on_an_error_does_not_wait_for_itself(
 ) -> None:
     made = producer(topic())
     made.log_errors()
-    closed: list[int] = []
-
-    class Closes:
-        def __str__(self) -> str:
-            closed.append(made.close())
-            return "read"
-
-    made.channels.errors.put(RuntimeError(Closes()))
+    error = ClosesWhenPrinted(made)
+    made.channels.errors.put(error)
     assert made.channels.closed.wait(PATIENCE)
-    assert closed
+    assert error.left
 
 
 def sends_until_closed(send: Callable[[Any], None], value: Any) -> int:
