@@ -75,8 +75,10 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     repetitions = Repetitions(options.times)
     busy = contextlib.nullcontext() if options.no_load else load(os.cpu_count() or 1)
+    # The distribution has tests and a plugin: so pytest would rewrite this package, which runs already.
+    quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with busy:
-        code = pytest.main(["-q", "-p", "no:cacheprovider", *rest], plugins=[repetitions])
+        code = pytest.main([*quiet, *rest], plugins=[repetitions])
     repetitions.print_counts()
     return int(code)
 
