@@ -101,7 +101,6 @@ class Session:
                 due.setdefault(message._lane, []).append(message)
             following = self._retries[0][0] - now if self._retries else None
         for lane, messages in due.items():
-            messages.sort(key=lambda message: message.offset)
             lane.again(messages)
         return following
 

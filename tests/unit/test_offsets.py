@@ -113,6 +113,37 @@ def test_what_was_never_delivered_cannot_be_finished() -> None:
     assert tracker.position is None
 
 
+@given(offset_lists, st.data())
+def test_a_row_is_finished_at_once_only_if_it_is_the_lowest_that_was_delivered(
+    offsets: list[int], data: st.DataObject
+) -> None:
+    """A batch is finished at once; anything else leaves the books as they were."""
+    tracker = OffsetTracker()
+    tracker.add(offsets)
+    count = data.draw(st.integers(1, len(offsets) + 2))
+    first = offsets[0] + data.draw(st.sampled_from([0, 0, -1, 1]))
+    last = data.draw(st.just(offsets[min(count, len(offsets)) - 1]) | st.sampled_from(offsets))
+    lowest = count <= len(offsets) and first == offsets[0] and last == offsets[count - 1]
+    assert tracker.finish_row(first, last, count) == lowest
+    assert tracker.position == (last + 1 if lowest else None)
+    assert len(tracker) == len(offsets) - (count if lowest else 0)
+    assert (tracker.changes > 0) == lowest
+
+
+def test_what_is_told_to_the_broker_changes_with_everything_that_is_finished() -> None:
+    """Whoever commits compares `changes`: what is finished beyond the position counts, a repetition not."""
+    tracker = OffsetTracker()
+    tracker.add(range(10))
+    seen = [tracker.changes]
+    for finish in (lambda: tracker.finish(5), lambda: tracker.finish(0), lambda: tracker.finish_first(2)):
+        finish()
+        assert tracker.changes > seen[-1]
+        seen.append(tracker.changes)
+    assert not tracker.finish(5)
+    assert not tracker.finish(0)
+    assert tracker.changes == seen[-1]
+
+
 def test_the_repr_tells_what_a_stuck_partition_waits_for() -> None:
     tracker = OffsetTracker()
     tracker.add([1, 2, 3])

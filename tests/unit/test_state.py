@@ -105,6 +105,21 @@ def test_7_4_waiting_for_the_current_state_returns_at_once() -> None:
         assert machine_in(state).wait(state, timeout=0)
 
 
+def test_a_new_machine_has_entered_its_first_state_once_and_no_other() -> None:
+    machine = StateMachine()
+    assert [machine.entries(state) for state in State] == [1, 0, 0, 0, 0, 0]
+
+
+def test_7_4_whoever_waits_for_the_current_state_does_not_sleep() -> None:
+    """Also if it was entered before the caller looked, and whatever the timeout."""
+    machine = machine_in(State.CONSUMING)
+    condition = machine.condition = WatchedCondition()
+    assert machine.wait(State.CONSUMING, PATIENCE)
+    assert machine.wait_from(State.CONSUMING, machine.entries(State.CONSUMING), PATIENCE)
+    assert machine.wait_from(State.STARTING, machine.entries(State.STARTING) - 1, PATIENCE)
+    assert not condition.waiting.is_set()
+
+
 def test_waiting_ends_at_the_timeout() -> None:
     assert not StateMachine().wait(State.CONSUMING, timeout=0.01)
 
