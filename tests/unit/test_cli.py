@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import io
 import json
 import re
+import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.processing.deadletter import HEADERS, PREFIX
 from tests.conftest import CommittedFunction, SendFunction, TopicFactory
 from tests.sending import nobody, received
+from tests.waiting import PATIENCE, in_thread
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -89,6 +94,13 @@ def test_wrong_usage_is_2(arguments: list[str], run: Run, topic: TopicFactory) -
     assert code == 2
     assert "Error: " in err
     assert out == ""
+
+
+def test_a_command_runs_in_any_thread(run: Run) -> None:
+    """Only the main one may handle signals: elsewhere they are somebody else's."""
+    before = signal.getsignal(signal.SIGTERM)
+    assert in_thread(lambda: run("topics", "list")).result(PATIENCE)[0] == 0
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_wrong_settings_are_2_and_name_the_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +362,14 @@ def test_what_consume_writes_produce_reads(
     code, _, err = run("produce", other, "--file", str(broken))
     assert code == 1
     assert "it is not UTF-8" in err
-    for line in ("not json", "[]", "{}", '{"value": 1, "headers": 3}', '{"value_base64": "?"}'):
+    for line in (
+        "not json",
+        "[]",
+        "{}",
+        '{"value": 1, "headers": 3}',
+        '{"value_base64": "?"}',
+        '{"value": 1, "key": 5}',
+    ):
         code, _, err = produce(run, tmp_path, line, other, "--records")
         assert code == 1
         assert "line 1: " in err
@@ -377,6 +396,38 @@ def test_avro_goes_out_and_comes_back(
     code, _, err = produce(run, tmp_path, '{"id": "one"}', name, "--schema", str(path))
     assert code == 1
     assert "line 1: " in err
+
+
+def test_avro_values_that_json_has_no_form_for_are_shown_as_texts_and_numbers(
+    run: Run, topic: TopicFactory, send: SendFunction, tmp_path: Path
+) -> None:
+    logical = {
+        "day": ("int", "date", dt.date(2024, 2, 29), "2024-02-29"),
+        "time": ("int", "time-millis", dt.time(1, 2, 3), "01:02:03"),
+        "at": (
+            "long",
+            "timestamp-millis",
+            dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc),
+            "2024-01-01T00:00:00+00:00",
+        ),
+        "id": ("string", "uuid", uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        "price": ("bytes", "decimal", decimal.Decimal("1.50"), "1.50"),
+        "raw": ("bytes", "none", b"\xff\x00", "/wA="),
+    }
+    schema = {
+        "type": "record",
+        "name": "Everything",
+        "fields": [
+            {"name": field, "type": {"type": base, "logicalType": kind, "precision": 4, "scale": 2}}
+            for field, (base, kind, _, _) in logical.items()
+        ],
+    }
+    path = tmp_path / "everything.avsc"
+    path.write_text(json.dumps(schema))
+    name = topic()
+    send(name, Schema(schema).marshal({field: value for field, (_, _, value, _) in logical.items()}))
+    (found,) = consumed(run, name, "--schema", str(path))
+    assert found["value"] == {field: shown for field, (_, _, _, shown) in logical.items()}
 
 
 def test_a_value_that_is_not_as_asked_for_hides_no_other(
@@ -428,6 +479,23 @@ def test_consume_in_a_group_commits_what_it_wrote(
     assert run("consume", name, "--group", "g", "--from", "oldest")[0] == 2
 
 
+@pytest.mark.parametrize("header", ["name", "=value"])
+def test_a_header_needs_a_name_and_a_value(
+    run: Run, topic: TopicFactory, tmp_path: Path, header: str
+) -> None:
+    code, _, err = produce(run, tmp_path, "a\n", topic(), "--header", header)
+    assert code == 2
+    assert f"'{header}' is not NAME=VALUE" in err
+
+
+def test_produce_waits_for_a_broker_no_longer_than_it_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_ADDR", nobody())
+    code, _, err = produce(run, tmp_path, "a\n", "topic", "--timeout", "0.5")
+    assert (code, err) == (3, "dp-kafka: no broker answered within 0.5 s\n")
+
+
 def test_messages_that_no_broker_takes_are_1(run: Run, topic: TopicFactory, tmp_path: Path) -> None:
     name = topic()
     code, out, err = produce(run, tmp_path, "a\nb\n", name, "--partition", "7", "--json")
@@ -454,6 +522,16 @@ def test_topics_are_listed_and_described(run: Run, topic: TopicFactory, send: Se
     assert "no settings: _UNSUPPORTED_FEATURE" in err, "this broker has none"
     document = json.loads(run("topics", "describe", name, "--json")[1])
     assert [(each["start"], each["end"]) for each in document["partitions"]] == [(0, 0), (0, 3)]
+
+
+def test_a_topic_that_cannot_be_made_is_an_error(run: Run) -> None:
+    """The embedded broker makes none on request; tests/kafka/test_apache_cli.py makes some."""
+    code, out, err = run("topics", "create", "audit", "--partitions", "3", "--set", "retention.ms=1000")
+    assert (code, out) == (3, "")
+    assert "_UNSUPPORTED_FEATURE" in err
+    code, _, err = run("topics", "create", "audit", "--set", "retention.ms")
+    assert code == 2
+    assert "'retention.ms' is not NAME=VALUE" in err
 
 
 # -- manifests ------------------------------------------------------------------------------------------
@@ -505,6 +583,12 @@ def test_a_manifest_means_acls(tmp_path: Path) -> None:
         ("- name: audit", "- nam: audit", r"kafka.topics\[1\] has unknown keys: nam"),
         ("      subnets: [web]\n", "", r"kafka.topics\[1\].subnets: subnets is empty"),
         ("kafka:", "kafka: [", "is not YAML at line"),
+        ("  topics:\n", "  topics: []\n  more:\n", "'kafka.topics' must be a list of topics"),
+        (
+            "    - name: audit",
+            "    - audit\n    - name: audit",
+            r"kafka.topics\[1\] must have name, subnets and access",
+        ),
     ],
 )
 def test_a_manifest_that_is_wrong_says_where(tmp_path: Path, before: str, after: str, said: str) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -159,3 +165,122 @@ def test_the_log_stays_quiet_unless_asked_for(cluster: EmbeddedCluster) -> None:
     with started(f"{cluster.bootstrap_servers},{nobody()}", "topics", "list") as process:
         _, err = process.communicate(timeout=LIMIT)
     assert (process.returncode, err) == (0, "")
+
+
+def test_short_output_that_nobody_reads_ends_it_without_a_stack(cluster: EmbeddedCluster) -> None:
+    """As in `dp-kafka topics list | true`: all of it is still in the buffer when the command ends."""
+    with started(cluster.bootstrap_servers, "topics", "list", "--json") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(LIMIT) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_the_log_is_shown_if_asked_for(cluster: EmbeddedCluster, topic: TopicFactory) -> None:
+    name = topic()
+    with started(cluster.bootstrap_servers, "--verbose", "drain", "--group", "g", name) as process:
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert name in out
+    assert f"INFO topic drained topic='{name}' group='g' count=0" in err
+
+
+# -- on a terminal --------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A terminal of 80 by 24 characters, and the command that runs on it."""
+
+    def __init__(self, leader: int, process: subprocess.Popen[bytes]) -> None:
+        self._leader = leader
+        self.process = process
+        self.text = ""
+
+    def shows(self, text: str) -> None:
+        """Wait until the command has written `text` behind what was waited for before."""
+        deadline = time.monotonic() + LIMIT
+        while text not in self.text:
+            assert self._read(deadline), f"{text!r} did not come: {self.text!r}"
+        self.text = self.text.partition(text)[2]
+
+    def ends(self) -> int:
+        """Wait until the command has ended: its exit code; `text` is what it wrote in the meantime."""
+        deadline = time.monotonic() + LIMIT
+        while self._read(deadline):
+            pass
+        return self.process.wait(LIMIT)
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self._leader, text.encode())
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._leader], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"nothing came any more, after {self.text!r}"
+        try:
+            data = os.read(self._leader, 65_536)
+        except OSError:  # what Linux says when the last one has closed it
+            data = b""
+        self.text += data.decode()
+        return bool(data)
+
+
+@contextlib.contextmanager
+def on_terminal(servers: str, *arguments: str) -> Iterator[Terminal]:
+    """The command on a terminal, killed if it has not ended at the end of the block."""
+    leader, follower = pty.openpty()
+    try:
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        with subprocess.Popen(
+            [sys.executable, "-c", _MAIN, *arguments],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            env={**os.environ, "KAFKA_ADDR": servers, "TERM": "xterm"},
+        ) as process:
+            os.close(follower)
+            try:
+                yield Terminal(leader, process)
+            finally:
+                process.kill()
+    finally:
+        os.close(leader)
+
+
+@pytest.mark.parametrize(("answer", "code", "offset"), [("y", 0, 3), ("n", 1, None)])
+def test_a_drain_on_a_terminal_asks_first(
+    cluster: EmbeddedCluster,
+    topic: TopicFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+    answer: str,
+    code: int,
+    offset: int | None,
+) -> None:
+    name = topic()
+    send(name, *"abc")
+    with on_terminal(cluster.bootstrap_servers, "drain", "--group", f"g-{name}", name) as terminal:
+        terminal.shows(f"Commit everything in {name} as consumed by group g-{name}? [y/N]: ")
+        terminal.type(f"{answer}\n")
+        assert terminal.ends() == code
+        assert ("aborted" in terminal.text) == (answer == "n")
+    assert committed(f"g-{name}", name) == offset
+
+
+def test_the_lag_on_a_terminal_is_a_live_view(
+    cluster: EmbeddedCluster, topic: TopicFactory, send: SendFunction
+) -> None:
+    """It takes the whole screen, goes along with the topic, and leaves the last look behind."""
+    name = topic()
+    arguments = ("lag", f"g-{name}", name, "--watch", "--interval", "0.1")
+    with on_terminal(cluster.bootstrap_servers, *arguments) as terminal:
+        terminal.shows("\x1b[?1049h")
+        terminal.shows(f"g-{name}")
+        send(name, *"abc" * 411)
+        terminal.shows("1,233")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.shows("\x1b[?1049l")
+        assert terminal.ends() == 0
+        assert name in terminal.text
+        assert "1,233" in terminal.text
