@@ -95,7 +95,7 @@ def _numbers(raw: bytes) -> list[int] | None:
         value |= (byte & 0x7F) << shift
         if byte & 0x80:
             shift += 7
-            if shift > 63:
+            if shift >= 63:
                 return None
         else:
             numbers.append(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from typing import Any
 
 import confluent_kafka
 import pytest
@@ -43,6 +44,38 @@ def test_5_2_every_message_carries_all_headers_in_the_order_of_their_adding(
     first, second, third = received(cluster, name, 3)
     assert headers_of(first) == headers_of(third) == all_three
     assert headers_of(second) == [*all_three, ("own", b"4")]
+
+
+def test_5_2_headers_may_be_pairs_and_values_may_be_any_text_or_bytes(
+    topic: TopicFactory, producer: ProducerFactory, cluster: EmbeddedCluster
+) -> None:
+    """Pairs may be lists, a name may come twice, and a NUL in a text does not cut it off."""
+    name = topic()
+    made = producer(name, librdkafka=PLAIN)
+    made.send_bytes(b"v", headers=[("a", "ä"), ["a", b"\x00"], ("n", "1\x002"), ("none", None)])  # type: ignore[list-item]
+    assert made.flush(PATIENCE) == 0
+    (message,) = received(cluster, name, 1)
+    assert headers_of(message) == [("a", "ä".encode()), ("a", b"\x00"), ("n", b"1\x002"), ("none", None)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "problem"),
+    [
+        (["ab"], TypeError, "headers must be a mapping or"),
+        ([("a", "b", "c")], TypeError, "headers must be a mapping or"),
+        ({5: "a"}, TypeError, "a header key must be str, but is int"),
+        ({"a\x00b": "a"}, ValueError, "a header key must not contain a NUL character"),
+        ({"a": 5}, TypeError, "the value of header 'a' must be str, bytes or None, but is int"),
+        ({"a": "\ud800"}, ValueError, "the value of header 'a'"),
+    ],
+)
+def test_5_2_a_header_that_cannot_be_sent_is_refused_before_anything_is_sent(
+    topic: TopicFactory, producer: ProducerFactory, headers: Any, error: type[Exception], problem: str
+) -> None:
+    made = producer(topic())
+    with pytest.raises(error, match=problem):
+        made.send_bytes(b"v", headers=headers)
+    assert made.flush(PATIENCE) == 0
 
 
 def test_5_3_the_trace_id_is_that_of_the_context_else_a_new_one_for_each_message(

@@ -56,6 +56,14 @@ def test_18_1_a_mistake_shows_when_the_admin_is_made() -> None:
         new_admin(["localhost:9092"], {"retry_max": 1})  # type: ignore[arg-type]
 
 
+def test_18_1_something_else_than_an_admin_client_is_a_clear_error() -> None:
+    """contract 18.1: also where the client would only be used much later"""
+    with pytest.raises(
+        ConfigError, match="an admin client is needed, as new_admin\\(\\) makes it, but got str"
+    ):
+        list_topics("localhost:9092")  # type: ignore[arg-type]
+
+
 def test_18_1_a_cluster_that_is_away_is_an_error_in_time() -> None:
     """contract 18.1: making the client does not connect; the first request says what is wrong"""
     admin = new_admin([nobody()], AdminConfig(retry_max=1))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import decimal
+import enum
 import pickle
 import types
+import typing
+import uuid
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +19,8 @@ import pytest
 from dp_kafka import MarshalError
 from dp_kafka.avro import Schema, UnmarshalError
 from tests.avro_events import ADDRESS, AN_ORDER, ENGINES, ORDER, Item, Order, marshalled, one
+
+STRINGS = {"type": "array", "items": "string"}
 
 
 @pytest.fixture(params=ENGINES)
@@ -347,3 +353,80 @@ def test_19_12_a_value_that_does_not_fit_the_class_names_path_and_types(engine: 
     with pytest.raises(UnmarshalError, match=r"event\.items\[0\]\.sku: expected int, found str$") as caught:
         schema.unmarshal(schema.marshal(AN_ORDER), holder)
     assert caught.value.__context__ is None
+
+
+class Shade(enum.Enum):
+    DARK = "dark"
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "hint", "read"),
+    [
+        (STRINGS, ["a", "b"], tuple[str, str], ("a", "b")),
+        (STRINGS, ["a", "b"], frozenset[str], frozenset("ab")),
+        (STRINGS, ["a"], list, ["a"]),
+        ({"type": "map", "values": "long"}, {"a": 1}, dict[str, float], {"a": 1.0}),
+        ({"type": "map", "values": "long"}, {"a": 1}, dict, {"a": 1}),
+        ("long", 5, float, 5.0),
+        ("long", 5, decimal.Decimal, decimal.Decimal(5)),
+        ("long", 5, typing.Any, 5),
+        ("long", 5, typing.Literal[5, 6], 5),
+        ("string", "1.50", decimal.Decimal, decimal.Decimal("1.50")),
+        ("string", "2024-01-01T00:00:00Z", dt.datetime, dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)),
+        ("string", "dark", Shade, Shade.DARK),
+        ({"type": "string", "logicalType": "uuid"}, uuid.UUID(int=5), str, str(uuid.UUID(int=5))),
+        (["null", "long", "string"], 5, int | str | None, 5),
+        (["null", "long", "string"], None, int | str | None, None),
+    ],
+)
+def test_19_1_values_become_what_the_type_hint_says(
+    engine: str, type_: Any, value: Any, hint: Any, read: Any
+) -> None:
+    """Contract 19.1: the value, and its type."""
+    schema = Schema(one(type_), engine=engine)
+    holder = dataclasses.make_dataclass("Holder", [("x", hint)])
+    result = schema.unmarshal(schema.marshal({"x": value}), holder).x
+    assert result == read
+    assert type(result) is type(read)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "hint", "problem"),
+    [
+        (STRINGS, ["a"], tuple[str, str], "event.x: expected a list of 2 items, found list"),
+        (STRINGS, ["a"], dict[str, str], "event.x: expected a dict, found list"),
+        (STRINGS, ["a", "5"], list[int], "event.x[0]: expected int, found str"),
+        ("string", "secret", list[str], "event.x: expected a list, found str"),
+        ("string", "secret", float, "event.x: expected float, found str"),
+        ("string", "secret", decimal.Decimal, "event.x: expected Decimal, found a str that is not one"),
+        ("string", "secret", Shade, "event.x: "),
+        ("string", "secret", int | bool, "event.x: expected int or bool, found str"),
+        ("string", "secret", typing.Literal["a", "b"], "event.x: expected one of the literals 'a', 'b'"),
+        ("long", 5, str, "event.x: expected str, found int"),
+        ("boolean", True, float, "event.x: expected float, found bool"),
+        (["null", "long"], None, int, "event.x: found null, and the class's type hint has no None"),
+        ({"type": "map", "values": "string"}, {"secret": "v"}, dict[str, int], "event.x{0}: expected int"),
+    ],
+)
+def test_19_12_what_the_type_hint_has_no_place_for_is_named_and_not_shown(
+    engine: str, type_: Any, value: Any, hint: Any, problem: str
+) -> None:
+    """Contract 19.12: the path and the types, never a value or a key."""
+    schema = Schema(one(type_), engine=engine)
+    holder = dataclasses.make_dataclass("Holder", [("x", hint)])
+    with pytest.raises(UnmarshalError) as caught:
+        schema.unmarshal(schema.marshal({"x": value}), holder)
+    assert problem in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", 5, None])
+def test_19_2_a_field_that_is_called_something_else_than_a_name_is_an_error(engine: str, name: Any) -> None:
+    """Contract 19.2: when the event is written, and when it is read."""
+    odd = dataclasses.make_dataclass("Odd", [("x", str, dataclasses.field(metadata={"avro": name}))])
+    schema = Schema(one("string"), engine=engine)
+    problem = r'metadata\["avro"\] of the field x must be the name of a schema field'
+    with pytest.raises(MarshalError, match=problem):
+        schema.marshal(odd("a"))
+    with pytest.raises(UnmarshalError, match=problem):
+        schema.unmarshal(b"\x02a", odd)

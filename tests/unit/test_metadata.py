@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +34,46 @@ def test_it_fits_into_the_brokers_default_and_what_does_not_is_left_out_from_the
     assert kept == finished[: len(kept)]
 
 
+@pytest.mark.parametrize("runs", [1_533, 1_534, 1_535, 1_536, 3_000])
+def test_the_space_is_used_to_the_last_byte(runs: int) -> None:
+    """Each run takes two bytes here, so 1,534 of them are as long as the broker's default allows."""
+    finished = list(range(1, 2 * runs, 2))
+    text = encode(0, finished)
+    assert decode(0, text) == finished[:1_534]
+    assert (len(text) == MAX_LENGTH) == (runs >= 1_534)
+
+
+@pytest.mark.parametrize(
+    ("committed", "finished", "text"),
+    [
+        (5, [], ""),
+        (10, [12], "dpk1:AgA"),
+        (10, [12, 13, 16], "dpk1:AgECAA"),
+        (0, [127], "dpk1:fwA"),
+        (0, [128], "dpk1:gAEA"),
+        (0, range(128, 152), "dpk1:gAEX"),
+        (7, [7 + 63, 7 + 63 + 62], "dpk1:PwA9AA"),
+        (0, [2**63 - 1], "dpk1:__________9_AA"),
+    ],
+)
+def test_version_1_of_the_format_stays_as_it_is(committed: int, finished: Sequence[int], text: str) -> None:
+    """Another release, or another program, reads what this one wrote."""
+    assert encode(committed, finished) == text
+    assert decode(committed, text) == list(finished)
+
+
+def test_more_than_a_million_offsets_are_not_ours() -> None:
+    """A text of a few characters must not fill the memory."""
+    assert len(decode(0, encode(0, range(1, 1_000_001)))) == 1_000_000
+    assert decode(0, encode(0, range(1, 1_000_002))) == []
+    assert decode(0, encode(0, [1, *range(3, 1_000_003)])) == []
+
+
+def test_without_a_committed_offset_metadata_says_nothing() -> None:
+    """A broker answers with a negative offset where a group has committed nothing."""
+    assert decode(-1001, encode(0, [5])) == []
+
+
 def test_ten_thousand_in_a_row_take_few_characters() -> None:
     assert len(encode(5, range(6, 10_006))) < 20
 
@@ -52,7 +93,16 @@ def test_metadata_of_another_program_says_nothing_harmful(text: str) -> None:
     assert all(offset >= 7 for offset in found)
 
 
-@pytest.mark.parametrize("text", [None, "", "metadata", "dpk2:AAAA", "dpk1:!", "dpk1:gA", "dpk1:AQ"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, "", "metadata", "dpk1:!"),
+        *("dpk2:AAAA", "dpk2:AAA", "dpk1:A!AA="),  # of another version, and with what is no base64
+        *("dpk1:gA", "dpk1:AACA"),  # cut off inside of a number, the first and the third
+        *("dpk1:AQ", "dpk1:AAAA"),  # a number of a pair
+        "dpk1:gICAgICAgICAAQA",  # 2^63, which no offset can be
+    ],
+)
 def test_what_is_not_ours_is_ignored(text: str | None) -> None:
     assert decode(3, text) == []
 
