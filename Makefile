@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 RUNNABLE := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-for-development
 PLOTTABLE := $(VENV)/.installed-for-benchmarks
+MUTABLE := $(VENV)/.installed-for-mutants
 DOCUMENTABLE := $(VENV)/.installed-for-docs
 # The clients that the benchmarks compare with want other versions of what this library needs.
 PEERS := .venv-peers
@@ -18,13 +19,14 @@ KIT_TESTS := tests/scenarios/test_failures.py tests/scenarios/test_send_to_handl
   tests/contract/test_20_kafkatest.py tests/regressions/test_a80_to_a84_kafkatest.py
 # Tests wait more than they work: processes that run them at a time.
 WORKERS ?= 8
+MUTANTS_AT_ONCE ?= 2
 # On which Pythons distributions are tried: all that are here and supported, or the running one.
 PYTHONS ?= all
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-oldest test-kafka coverage chaos kafka-up kafka-down bench bench-kafka lint format docs reference build test-wheel check clean
+.PHONY: help run test test-oldest test-kafka coverage mutants chaos kafka-up kafka-down bench bench-kafka lint format docs reference build test-wheel check clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +51,11 @@ coverage: $(TESTABLE) ## run every test that needs no Apache Kafka, and fail if 
 	$(PY) -m coverage run -m pytest -m "not kafka" --numprocesses $(WORKERS) --dist worksteal
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
+
+mutants: $(MUTABLE) ## change the code in small ways, and show what no test notices; see CONTRIBUTING.md
+	rm -rf mutants
+	$(PY) -m mutmut run --max-children $(MUTANTS_AT_ONCE)
+	$(PY) -m mutmut results
 
 chaos: $(TESTABLE) ## kill brokers and consumers for CHAOS_MINUTES (3); see docs/reliability.md
 	@$(PY) -m tests.chaos
@@ -92,7 +99,7 @@ check: ## run exactly what CI runs
 
 clean: ## remove .venv and everything else that was made here
 	@if [ -e .kafka/apache-kafka.json ]; then $(PY) -m tests.kafka.apache down; fi
-	rm -rf $(VENV) $(PEERS) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .kafka .chaos
+	rm -rf $(VENV) $(PEERS) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants .kafka .chaos
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -116,6 +123,10 @@ $(TESTABLE): $(VENV)/.made setup.cfg setup.py
 	@echo "Installing dp_kafka and its development tools in $(VENV); this is needed once ..." >&2
 	@$(PIP) --editable '.[test,dev,fast,cli,otel]'
 	@touch $(RUNNABLE) $@
+
+$(MUTABLE): $(TESTABLE)
+	@$(PIP) --editable '.[mutants]'
+	@touch $@
 
 $(PLOTTABLE): $(TESTABLE)
 	@$(PIP) --editable '.[bench]'

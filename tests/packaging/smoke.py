@@ -161,10 +161,15 @@ def test() -> None:
 
 
 def dev() -> None:
-    """Linter, type checker and builder."""
-    for command in ("ruff", "mypy"):
+    """Linter, type checker, builder, and what counts the lines that run."""
+    for command in ("ruff", "mypy", "coverage"):
         run(command, "--version")
     imports("build")
+
+
+def mutants() -> None:
+    """What changes the code, to see whether tests notice."""
+    imports("mutmut")
 
 
 def docs() -> None:
@@ -189,13 +194,14 @@ EXTRAS: dict[str, Callable[[], None]] = {
     "cli": cli,
     "test": test,
     "dev": dev,
+    "mutants": mutants,
     "docs": docs,
     "bench": bench,
     "peers": peers,
 }
 WITHOUT = {"fast": without_fast, "registry": without_registry, "otel": without_otel, "cli": without_cli}
 #: Extras that bring packages of those.
-BRING_OTHERS = {"test", "peers"}
+BRING_OTHERS = {"test", "mutants", "peers"}
 
 
 def refuses(wanted: str, make: Callable[[], object]) -> None:
