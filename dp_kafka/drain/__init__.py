@@ -1,9 +1,11 @@
 """Draining topics: what a group has not consumed yet is committed as consumed, without handling it.
 
+```python
 results = drain_topics(
     DrainTopicConfig(["localhost:9092"], timeout=30),
     DrainTopicInput("content-published", "importer"),
 )
+```
 """
 
 from dp_kafka.drain.config import DrainProgress, DrainResult, DrainTopicConfig, DrainTopicInput

@@ -216,7 +216,8 @@ class MemoryCluster:
         """Let the next operations of a kind fail, one with each error, in order.
 
         - "commit": the broker answers with the error (by default COORDINATOR_NOT_AVAILABLE, a passing one);
-        - "poll": the consumer hears of the error (_TRANSPORT), an exception breaks its session off;
+        - "poll": the consumer hears of the error (_TRANSPORT), an exception ends its consuming, which is
+          begun again;
         - "produce": the message's delivery fails (_MSG_TIMED_OUT); an exception comes from the send itself.
 
         Raises:
