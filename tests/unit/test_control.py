@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -25,11 +26,17 @@ def waiting(control: Control) -> threading.Event:
     return condition.waiting
 
 
-def test_a_stop_right_after_a_start_is_carried_out_though_the_poll_thread_saw_neither() -> None:
-    """The poll thread sleeps through both: the group must be Stopped again, not Stopping for ever."""
+def with_a_poll_thread_that_waits() -> tuple[Control, Future[bool]]:
+    """A control, and what becomes of the thread that waits on it for a start."""
     control = initialised(watched=True)
     poll_thread = in_thread(control.wait_running)
     assert waiting(control).wait(PATIENCE)
+    return control, poll_thread
+
+
+def test_a_stop_right_after_a_start_is_carried_out_though_the_poll_thread_saw_neither() -> None:
+    """The poll thread sleeps through both: the group must be Stopped again, not Stopping for ever."""
+    control, poll_thread = with_a_poll_thread_that_waits()
     with control.machine.condition:
         control.start()
         control.stop()
@@ -41,9 +48,7 @@ def test_a_stop_right_after_a_start_is_carried_out_though_the_poll_thread_saw_ne
 
 
 def test_a_start_that_follows_such_a_stop_is_followed() -> None:
-    control = initialised(watched=True)
-    poll_thread = in_thread(control.wait_running)
-    assert waiting(control).wait(PATIENCE)
+    control, poll_thread = with_a_poll_thread_that_waits()
     with control.machine.condition:
         control.start()
         control.stop()

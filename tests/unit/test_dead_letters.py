@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from dp_kafka import BatchError, ConfigError, DeadLetter, Message, Ordering, RetryPolicy
@@ -16,28 +17,75 @@ from tests.waiting import PATIENCE, Collected, Logged, fields
 TAKES_NONE = "TOPIC_AUTHORIZATION_FAILED"
 
 
-def letters(cluster: EmbeddedCluster, topic: str, count: int) -> list[tuple[bytes | None, dict[str, bytes]]]:
-    """The dead letters of a topic: value and headers."""
-    found = received(cluster, topic, count)
-    return [(message.value(), dict(message.headers() or ())) for message in found]  # type: ignore[arg-type]
+class Mail:
+    """A topic, and a group of it that has a dead letter topic."""
+
+    def __init__(
+        self,
+        cluster: EmbeddedCluster,
+        topic: TopicFactory,
+        consumer_group: GroupFactory,
+        send: SendFunction,
+        committed: CommittedFunction,
+    ) -> None:
+        self._cluster, self._consumer_group = cluster, consumer_group
+        self._send, self._committed = send, committed
+        self.topic, self.dead = topic(), topic()
+
+    def refuse(self, times: int) -> None:
+        """Have the dead letter topic refuse so many requests."""
+        self._cluster.inject_partition_errors(self.dead, 0, "Produce", *[TAKES_NONE] * times)
+
+    def send(self, *values: str | None, **more: Any) -> None:
+        """Put values into the topic."""
+        self._send(self.topic, *values, **more)
+
+    def handle(self, handler: Any, *, batch: bool = False, **config: Any) -> None:
+        """Start the group with this handler."""
+        self.group = self._consumer_group(
+            self.topic, dead_letter=DeadLetter(self.dead), **{"librdkafka": INCREMENTAL, **config}
+        )
+        (self.group.register_batch_handler if batch else self.group.register_handler)(handler)
+        self.group.start()
+
+    def received(self, count: int) -> list[confluent_kafka.Message]:
+        """The dead letters, as they lie in their topic."""
+        return received(self._cluster, self.dead, count)
+
+    def letters(self, count: int) -> list[tuple[bytes | None, dict[str, bytes]]]:
+        """The dead letters: value and headers."""
+        found = self.received(count)
+        return [(letter.value(), dict(letter.headers() or ())) for letter in found]  # type: ignore[arg-type]
+
+    def committed(self) -> int | None:
+        """The offset that the group has committed."""
+        return self._committed(self.group.group_name, self.topic)
+
+    def committed_at_the_end(self) -> int | None:
+        """The same, once the group has stopped."""
+        assert self.group.stop_and_wait(PATIENCE)
+        return self.committed()
+
+
+@pytest.fixture
+def mail(
+    cluster: EmbeddedCluster,
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    committed: CommittedFunction,
+) -> Mail:
+    return Mail(cluster, topic, consumer_group, send, committed)
 
 
 def always(worker_id: int, message: Message) -> None:
     raise ValueError(f"cannot handle {message.offset}")
 
 
-def test_a_letter_that_its_topic_does_not_take_waits_and_says_so(
-    cluster: EmbeddedCluster,
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    logged: Logged,
-) -> None:
+def test_a_letter_that_its_topic_does_not_take_waits_and_says_so(mail: Mail, logged: Logged) -> None:
     """It is sent again, not handled again; meanwhile its partition waits, and nothing is committed."""
-    name, dead = topic(), topic()
-    cluster.inject_partition_errors(dead, 0, "Produce", TAKES_NONE, TAKES_NONE)
-    send(name, "poison", "v")
+    mail.refuse(2)
+    mail.send("poison", "v")
     calls: Collected[tuple[bytes | None, bool]] = Collected()
 
     def handler(worker_id: int, message: Message) -> None:
@@ -45,54 +93,30 @@ def test_a_letter_that_its_topic_does_not_take_waits_and_says_so(
         if message.data == b"poison":
             raise ValueError("never")
 
-    group = consumer_group(
-        name, retry=RetryPolicy(2, 0.01, 0.02), dead_letter=DeadLetter(dead), librdkafka=INCREMENTAL
-    )
-    group.register_handler(handler)
-    group.start()
+    mail.handle(handler, retry=RetryPolicy(2, 0.01, 0.02))
     waiting = fields(logged.wait("dead letter not delivered, its message waits"))
-    assert waiting["dead_letter_topic"] == dead
+    assert waiting["dead_letter_topic"] == mail.dead
     assert TAKES_NONE in waiting["error"]
-    assert committed(group.group_name, name) is None
+    assert mail.committed() is None
     assert calls.wait(3) == [(b"poison", False), (b"poison", False), (b"v", True)]
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) == 2
-    ((value, headers),) = letters(cluster, dead, 1)
+    assert mail.committed_at_the_end() == 2
+    ((value, headers),) = mail.letters(1)
     assert value == b"poison"
     assert headers["dead-letter.attempts"] == b"2", "sending the letter again is no attempt of the handler"
 
 
-def test_a_group_that_stops_while_a_letter_waits_gives_the_message_back(
-    cluster: EmbeddedCluster,
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    logged: Logged,
-) -> None:
-    name, dead = topic(), topic()
-    cluster.inject_partition_errors(dead, 0, "Produce", *[TAKES_NONE] * 50)
-    send(name, "poison")
-    group = consumer_group(name, dead_letter=DeadLetter(dead), librdkafka=INCREMENTAL)
-    group.register_handler(always)
-    group.start()
+def test_a_group_that_stops_while_a_letter_waits_gives_the_message_back(mail: Mail, logged: Logged) -> None:
+    mail.refuse(50)
+    mail.send("poison")
+    mail.handle(always)
     logged.wait("dead letter not delivered, its message waits")
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) is None
+    assert mail.committed_at_the_end() is None
 
 
-def test_letters_of_a_batch_go_together_and_the_rest_is_committed(
-    cluster: EmbeddedCluster,
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    logged: Logged,
-) -> None:
+def test_letters_of_a_batch_go_together_and_the_rest_is_committed(mail: Mail) -> None:
     """Two of four fail, and the topic refuses one of them at first: it alone is sent again."""
-    name, dead = topic(), topic()
-    cluster.inject_partition_errors(dead, 0, "Produce", TAKES_NONE)
-    send(name, "a", "bad-1", "b", "bad-2")
+    mail.refuse(1)
+    mail.send("a", "bad-1", "b", "bad-2")
     handled: Collected[bytes | None] = Collected()
 
     def handler(batch: list[Message]) -> None:
@@ -102,73 +126,47 @@ def test_letters_of_a_batch_go_together_and_the_rest_is_committed(
         if bad:
             raise BatchError(bad)
 
-    group = consumer_group(
-        name, batch_size=4, batch_wait_time=0.2, dead_letter=DeadLetter(dead), librdkafka=INCREMENTAL
-    )
-    group.register_batch_handler(handler)
-    group.start()
-    found = letters(cluster, dead, 2)
+    mail.handle(handler, batch=True, batch_size=4, batch_wait_time=0.2)
+    found = mail.letters(2)
     assert sorted(value for value, _ in found if value) == [b"bad-1", b"bad-2"]
-    assert group.stop_and_wait(PATIENCE)
+    assert mail.group.stop_and_wait(PATIENCE)
     assert handled.items == [b"a", b"bad-1", b"b", b"bad-2"], "a letter was handled when it came again"
-    assert committed(group.group_name, name) == 4
+    assert mail.committed() == 4
 
 
-def test_a_tombstone_and_a_message_without_headers_become_letters_as_they_are(
-    cluster: EmbeddedCluster, topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
-) -> None:
-    name, dead = topic(), topic()
-    send(name, None, key=b"\xff\x00")
-    group = consumer_group(name, dead_letter=DeadLetter(dead))
-    group.register_handler(always)
-    group.start()
-    (letter,) = received(cluster, dead, 1)
+def test_a_tombstone_and_a_message_without_headers_become_letters_as_they_are(mail: Mail) -> None:
+    mail.send(None, key=b"\xff\x00")
+    mail.handle(always)
+    (letter,) = mail.received(1)
     assert (letter.value(), letter.key()) == (None, b"\xff\x00")
 
 
-def test_a_letter_that_fails_again_tells_of_its_last_failure_only(
-    cluster: EmbeddedCluster, topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
-) -> None:
+def test_a_letter_that_fails_again_tells_of_its_last_failure_only(mail: Mail) -> None:
     """A dead letter topic may be consumed with a dead letter topic of its own."""
-    name, dead = topic(), topic()
-    send(name, "poison", headers=[("dead-letter.topic", "first"), ("colour", "blue")])
-    group = consumer_group(name, dead_letter=DeadLetter(dead))
-    group.register_handler(always)
-    group.start()
-    (letter,) = received(cluster, dead, 1)
+    mail.send("poison", headers=[("dead-letter.topic", "first"), ("colour", "blue")])
+    mail.handle(always)
+    (letter,) = mail.received(1)
     headers: Any = letter.headers()
-    assert [value for key, value in headers if key == "dead-letter.topic"] == [name.encode()]
+    assert [value for key, value in headers if key == "dead-letter.topic"] == [mail.topic.encode()]
     assert dict(headers)["colour"] == b"blue"
 
 
 @pytest.mark.parametrize("text", ["\ud800 \0 é", "x" * 100_000], ids=["not UTF-8", "long"])
-def test_the_text_of_an_exception_never_stops_a_letter(
-    cluster: EmbeddedCluster, topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, text: str
-) -> None:
-    name, dead = topic(), topic()
-    send(name, "poison")
+def test_the_text_of_an_exception_never_stops_a_letter(mail: Mail, text: str) -> None:
+    mail.send("poison")
 
     def handler(worker_id: int, message: Message) -> None:
         raise ValueError(text)
 
-    group = consumer_group(name, dead_letter=DeadLetter(dead))
-    group.register_handler(handler)
-    group.start()
-    ((_, headers),) = letters(cluster, dead, 1)
+    mail.handle(handler)
+    ((_, headers),) = mail.letters(1)
     shown = headers["dead-letter.exception.message"]
     assert shown == text[:1_000].encode("utf-8", "backslashreplace")
 
 
-def test_a_message_that_its_handler_released_is_no_dead_letter(
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    logged: Logged,
-) -> None:
+def test_a_message_that_its_handler_released_is_no_dead_letter(mail: Mail, logged: Logged) -> None:
     """Somebody else may have it by then; the failure is logged."""
-    name, dead = topic(), topic()
-    send(name, "poison", "v")
+    mail.send("poison", "v")
     done = threading.Event()
 
     def handler(worker_id: int, message: Message) -> None:
@@ -178,39 +176,23 @@ def test_a_message_that_its_handler_released_is_no_dead_letter(
         message.commit_and_release()
         raise ValueError("too late")
 
-    group = consumer_group(name, dead_letter=DeadLetter(dead), librdkafka=INCREMENTAL)
-    group.register_handler(handler)
-    group.start()
+    mail.handle(handler)
     assert done.wait(PATIENCE)
     assert logged.wait("failed message was released by its handler, it is no dead letter")
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) == 2
+    assert mail.committed_at_the_end() == 2
 
 
 @pytest.mark.parametrize("ordering", list(Ordering))
-def test_when_all_fail_all_are_letters_and_all_is_committed(
-    cluster: EmbeddedCluster,
-    topic: TopicFactory,
-    consumer_group: GroupFactory,
-    send: SendFunction,
-    committed: CommittedFunction,
-    ordering: Ordering,
-) -> None:
-    name, dead = topic(), topic()
+def test_when_all_fail_all_are_letters_and_all_is_committed(mail: Mail, ordering: Ordering) -> None:
     values = [f"{number}" for number in range(40)]
-    send(name, *values, key="k")
-    group = consumer_group(
-        name, num_workers=4, ordering=ordering, dead_letter=DeadLetter(dead), librdkafka=INCREMENTAL
-    )
-    group.register_handler(always)
-    group.start()
-    found = [value for value, _ in letters(cluster, dead, 40)]
+    mail.send(*values, key="k")
+    mail.handle(always, num_workers=4, ordering=ordering)
+    found = [value for value, _ in mail.letters(40)]
     wanted = [value.encode() for value in values]
     assert sorted(value for value in found if value is not None) == sorted(wanted)
     if ordering is not Ordering.NONE:
         assert found == wanted
-    assert group.stop_and_wait(PATIENCE)
-    assert committed(group.group_name, name) == 40
+    assert mail.committed_at_the_end() == 40
 
 
 def test_a_group_closes_its_dead_letter_producer(topic: TopicFactory, consumer_group: GroupFactory) -> None:

@@ -170,12 +170,17 @@ def _starve(flow: Flow, lanes: list[Lane], now: float = 0.0) -> tuple[int, list[
     return flow.room(lanes, now + STARVING_SECONDS, starving=True)
 
 
-def test_starving_workers_have_a_full_and_slow_partition_paused_at_once() -> None:
-    """Its messages would be all that is fetched, while the other workers have nothing to do."""
+def one_of_four_is_full() -> tuple[Session, list[Lane], Flow]:
+    """Four lanes of a flow with room for 800 messages: the first holds more than half of that."""
     session = new_session()
     lanes = [open_lane(session, partition) for partition in range(4)]
-    flow = Flow(800, 10**9)
     fill(lanes[0], 401)
+    return session, lanes, Flow(800, 10**9)
+
+
+def test_starving_workers_have_a_full_and_slow_partition_paused_at_once() -> None:
+    """Its messages would be all that is fetched, while the other workers have nothing to do."""
+    _, lanes, flow = one_of_four_is_full()
     _, pause, resume = _starve(flow, lanes)
     assert (pause, resume) == ([lanes[0]], [])
     lanes[0].paused = True
@@ -186,10 +191,7 @@ def test_starving_workers_have_a_full_and_slow_partition_paused_at_once() -> Non
 
 def test_a_partition_that_is_handled_quickly_is_not_paused() -> None:
     """Then the others get their turn in no time, and a pause would throw away what was fetched."""
-    session = new_session()
-    lanes = [open_lane(session, partition) for partition in range(4)]
-    flow = Flow(800, 10**9)
-    fill(lanes[0], 401)
+    session, lanes, flow = one_of_four_is_full()
     flow.room(lanes, 0.0, starving=True)
     empty(session)
     fill_from(lanes[0], 1_000_000, 401)
@@ -198,10 +200,7 @@ def test_a_partition_that_is_handled_quickly_is_not_paused() -> None:
 
 def test_no_partition_gets_more_than_its_share_while_sharing() -> None:
     """Whatever comes in one fetch, all of it from one partition: its share, and all shares, stay bounded."""
-    session = new_session()
-    lanes = [open_lane(session, partition) for partition in range(4)]
-    flow = Flow(800, 10**9)
-    fill(lanes[0], 401)
+    _, lanes, flow = one_of_four_is_full()
     _starve(flow, lanes)
     lanes[0].paused = True
     now = STARVING_SECONDS
@@ -220,10 +219,7 @@ def test_no_partition_gets_more_than_its_share_while_sharing() -> None:
 
 
 def test_sharing_ends_when_a_share_was_handled_in_no_time() -> None:
-    session = new_session()
-    lanes = [open_lane(session, partition) for partition in range(4)]
-    flow = Flow(800, 10**9)
-    fill(lanes[0], 401)
+    session, lanes, flow = one_of_four_is_full()
     _starve(flow, lanes)
     lanes[0].paused = True
     empty(session)
@@ -234,10 +230,7 @@ def test_sharing_ends_when_a_share_was_handled_in_no_time() -> None:
 
 def test_sharing_ends_when_there_is_nothing_to_share() -> None:
     """Else a topic that is read to its end would go on with small fetches."""
-    session = new_session()
-    lanes = [open_lane(session, partition) for partition in range(4)]
-    flow = Flow(800, 10**9)
-    fill(lanes[0], 401)
+    session, lanes, flow = one_of_four_is_full()
     assert _starve(flow, lanes)[0] <= 100
     empty(session)
     flow.room(lanes, 10.0)
