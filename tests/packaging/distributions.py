@@ -6,7 +6,6 @@ leaves out the extras of those who work on the library.
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import os
 import tarfile
@@ -70,12 +69,6 @@ def test_each_extra_works_alone(extra: str, distributions: Distributions, tmp_pa
     environment = Environment(pythons.running(), tmp_path)
     environment.install(distributions.wheel, (extra,))
     environment.smoke(extra)
-
-
-def test_every_extra_is_tried() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    assert set(smoke.EXTRAS) == set(setup["options.extras_require"])
 
 
 def test_the_source_distribution_has_what_a_packager_needs(distributions: Distributions) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from dp_kafka import DpKafkaError
 from dp_kafka.cli.commands.manifest import read_manifest
+from tests.packaging import smoke
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +46,13 @@ def test_every_place_that_names_an_extra_names_one_that_exists_and_has_a_test() 
     assert {extra for _, extra in named} <= set(setup["options.extras_require"])
     tests = "\n".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
     assert [test for test in NAMED.values() if f"def {test}(" not in tests] == []
+
+
+def test_every_extra_is_tried_by_the_tests_of_the_distributions() -> None:
+    """`make test-wheel` installs each alone; a new one needs a function there that says what it brings."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert set(smoke.EXTRAS) == set(setup["options.extras_require"])
 
 
 def test_every_import_that_may_fail_says_what_to_install() -> None:
