@@ -7,26 +7,28 @@ many messages it has handled, and the time from the beginning to the last messag
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from confluent_kafka import Consumer
-from confluent_kafka.admin import AdminClient
 
 from benchmarks.job import PATIENCE
 from benchmarks.pairs import Result
 from benchmarks.place import Place
-from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, State
+from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message
 from dp_kafka.config.rdkafka import consumer_properties
 
 __all__ = ["ours", "plain"]
 
 #: How often a member tells its count, in seconds.
 TELL_SECONDS = 0.02
+#: How long every member has to have owned its partitions before they begin.
+SETTLED_SECONDS = 1.0
 #: Threads of each of our members.
 WORKERS = 4
 
@@ -66,6 +68,13 @@ def _say(line: Connection, what: str) -> None:
     line.recv()
 
 
+def _tell_owned(line: Connection, owned: Callable[[], int]) -> None:
+    """Tell the parent how many partitions this member owns, until it says that all may begin."""
+    while not line.poll(TELL_SECONDS):
+        line.send(owned())
+    line.recv()
+
+
 def _our_member(line: Connection, place: Place, group_name: str) -> None:
     tally = _Tally()
 
@@ -73,11 +82,14 @@ def _our_member(line: Connection, place: Place, group_name: str) -> None:
         tally(message.data)
 
     with ConsumerGroup(_config(place, group_name)) as group:
+
+        def owned() -> int:
+            session = group._poller.session
+            return 0 if session is None else len(session.lanes)
+
         _say(line, "up")
         group.start()
-        if not group.state_wait(State.CONSUMING, PATIENCE):
-            raise TimeoutError("no assignment came")
-        _say(line, "ready")
+        _tell_owned(line, owned)
         group.register_handler(handler)
         tally.tell_until_stop(line)
 
@@ -92,19 +104,26 @@ def _plain_member(line: Connection, place: Place, group_name: str) -> None:
         }
     )
     held: list[Any] = []
+    begun = False
 
     def hold(_client: Consumer, partitions: list[Any]) -> None:
-        client.pause(partitions)
         held[:] = partitions
+        # Before the pause: what is not assigned can't be paused.
+        client.assign(partitions)
+        # A rebalance later on must not pause what nobody would resume.
+        if not begun:
+            client.pause(partitions)
+
+    def owned() -> int:
+        message = client.poll(0)
+        if message is not None:
+            raise RuntimeError(f"a message came before the beginning: {message.error() or message.offset()}")
+        return len(held)
 
     _say(line, "up")
-    client.subscribe([place.topic], on_assign=hold)
-    while not held:
-        client.poll(0.1)
-    line.send("ready")
-    while not line.poll(0):
-        client.poll(0.01)
-    line.recv()
+    client.subscribe([place.topic], on_assign=hold, on_revoke=lambda _client, _partitions: held.clear())
+    _tell_owned(line, owned)
+    begun = True
     client.resume(held)
     until_tell = 0.0
     while True:
@@ -156,28 +175,31 @@ def _tell_all(lines: list[Connection], what: str) -> None:
         line.send(what)
 
 
-def _wait_for_all(place: Place, group: str, lines: list[Connection]) -> None:
-    # They join at the same moment: how long a process takes to start must not cost a rebalance.
+def _wait_for_all(place: Place, lines: list[Connection]) -> None:
+    """Wait until every member owns its share, and has for a while: a rebalance must not cost the rate."""
+    # They join at the same moment: how long a process takes to start must not cost a rebalance either.
     _hear_all(lines)
     _tell_all(lines, "join")
-    _hear_all(lines)
-    if place.kind == "embedded":
-        return  # groups wait there for further members before the first assignment
-    admin = AdminClient({"bootstrap.servers": ",".join(place.broker_addrs)})
+    owned = [0] * len(lines)
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        described = admin.describe_consumer_groups([group])[group].result()
-        assigned = [len(member.assignment.topic_partitions) for member in described.members]
-        if len(assigned) == len(lines) and sum(assigned) == place.spec.partitions and all(assigned):
-            return
-        time.sleep(0.2)
-    raise TimeoutError("the group did not settle")
+    settled_at = math.inf
+    while time.monotonic() < settled_at:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the group did not settle: its members own {owned} partitions")
+        for index, line in enumerate(lines):
+            while line.poll(0):
+                owned[index] = line.recv()
+        if sum(owned) != place.spec.partitions or not all(owned):
+            settled_at = math.inf
+        elif settled_at == math.inf:
+            settled_at = time.monotonic() + SETTLED_SECONDS
+        wait(lines, TELL_SECONDS)
 
 
 def _run(target: Any, place: Place, messages: int, count: int) -> Result:
     group = place.new_group()
     with _members(target, place, group, count) as lines:
-        _wait_for_all(place, group, lines)
+        _wait_for_all(place, lines)
         began = time.perf_counter()
         _tell_all(lines, "go")
         told = [(0, 0.0)] * count
@@ -188,8 +210,11 @@ def _run(target: Any, place: Place, messages: int, count: int) -> Result:
                     f"{messages} messages were not handled within {PATIENCE:g} seconds: {told}"
                 )
             for index, line in enumerate(lines):
-                while line.poll(0.001):
-                    told[index] = line.recv()
+                while line.poll(0):
+                    heard = line.recv()
+                    if isinstance(heard, tuple):  # not what it owned, a moment ago
+                        told[index] = heard
+            wait(lines, TELL_SECONDS)
         _tell_all(lines, "stop")
     return {"rate": messages / (max(last for _, last in told) - began)}
 

@@ -68,9 +68,11 @@ class Rebalances:
         for start in starts:
             lane = self._session.open_lane(start.partition.topic, start.partition.partition)
             lane.skip(start.finished)
-        (client.incremental_assign if self._incremental else client.assign)(
-            [start.partition for start in starts]
-        )
+        assigned = [start.partition for start in starts]
+        # A partition that was paused when it was taken away is still paused for librdkafka when it comes
+        # back, and would never be fetched again.
+        client.resume(assigned)
+        (client.incremental_assign if self._incremental else client.assign)(assigned)
         self._log_partitions("partitions assigned", partitions)
         context.trouble.clear()
         self._control.set_assigned()

@@ -162,6 +162,12 @@ def is_giving_up(group: ConsumerGroup) -> bool:
     )
 
 
+def are_paused(group: ConsumerGroup) -> bool:
+    """Whether all partitions of this member are paused on its client."""
+    session = group._poller.session
+    return session is not None and all(lane.paused for lane in list(session.lanes.values()))
+
+
 def consuming(group: ConsumerGroup) -> ConsumerGroup:
     group.start()
     assert group.state_wait(State.CONSUMING, PATIENCE)
@@ -242,6 +248,29 @@ def test_a_member_without_partitions_is_healthy_and_stops_and_starts(
     service.wait_handled()
     for group in groups:
         assert group.close(timeout=PATIENCE) == 0
+    service.check()
+
+
+@every_protocol
+def test_a_partition_that_was_paused_goes_on_when_it_comes_back(service: Service) -> None:
+    """librdkafka keeps a partition paused through its loss and return; who gets it back knows of no pause."""
+    first = service.member("first", max_buffered_messages=8)
+    consuming(first)
+    eventually(lambda: len(owned(first)), PARTITIONS)
+    service.go_on.clear()
+    service.send(20 * PARTITIONS)
+    eventually(lambda: are_paused(first))
+    other = service.member("second")
+    other.start()
+    eventually(lambda: is_giving_up(first))
+    service.go_on.set()
+    eventually(lambda: (len(owned(first)), len(owned(other))), (2, 2))
+    service.wait_handled()
+    assert other.close(timeout=PATIENCE) == 0
+    eventually(lambda: len(owned(first)), PARTITIONS)
+    service.send(2 * PARTITIONS)
+    service.wait_handled()
+    assert first.close(timeout=PATIENCE) == 0
     service.check()
 
 
