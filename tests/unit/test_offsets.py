@@ -135,10 +135,13 @@ def test_what_is_told_to_the_broker_changes_with_everything_that_is_finished() -
     tracker = OffsetTracker()
     tracker.add(range(10))
     seen = [tracker.changes]
-    for finish in (lambda: tracker.finish(5), lambda: tracker.finish(0), lambda: tracker.finish_first(2)):
-        finish()
+    for offset in (5, 7, 0, 1):
+        assert tracker.finish(offset)
         assert tracker.changes > seen[-1]
         seen.append(tracker.changes)
+    tracker.finish_first(2)
+    assert tracker.changes > seen[-1]
+    seen.append(tracker.changes)
     assert not tracker.finish(5)
     assert not tracker.finish(0)
     assert tracker.changes == seen[-1]
