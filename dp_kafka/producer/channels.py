@@ -71,8 +71,10 @@ class OutputChannel(Channel[BytesMessage]):
         """Args: `start` starts the output thread if it does not run yet."""
         super().__init__(maxsize)
         self._start: Callable[[], None] | None = start
-        #: Whether the output thread waits for a message. Guarded by `mutex`.
+        #: Whether the output thread waits for a message, and how many messages close() gave up. Guarded by
+        #: `mutex`.
         self._hungry = False
+        self._given_up = 0
         # Reentrant only to tell whether the thread that asks holds it, see `interrupted`.
         mutex: Any = threading.RLock()
         self.mutex = mutex
@@ -130,12 +132,18 @@ class OutputChannel(Channel[BytesMessage]):
             self.not_full.notify_all()
         return items
 
-    def settle(self, count: int) -> None:
-        """`count` messages that were taken are sent or given up: as `task_done`, for many at once."""
+    def settle(self, count: int, given_up: int = 0) -> None:
+        """Of the messages that were taken `count` are sent or given up: as `task_done`, for many at once."""
         with self.mutex:
             self.unfinished_tasks -= count
+            self._given_up += given_up
             if not self.unfinished_tasks:
                 self.all_tasks_done.notify_all()
+
+    def left(self) -> int:
+        """How many messages a close has to leave: those that are not sent, given up or not yet."""
+        with self.mutex:
+            return self.unfinished_tasks + self._given_up
 
     def wait_sent(self, timeout: float | None) -> bool:
         """Wait until all that was put is sent or given up, at most `timeout` seconds; True if so."""

@@ -101,9 +101,7 @@ class CloseThread(threading.Thread):
         # 5. The delivery thread gives up the rest, each message with its error, and lets the client go.
         delivery.end()
         self._join(delivery, GRACE_SECONDS)
-        self.left = delivery.left() + channels.output.unfinished_tasks
-        if output is not None:
-            self.left += output.given_up
+        self.left = delivery.left() + channels.output.left()
         if not delivery.is_alive():
             # Done already, unless it died before its time.
             delivery.let_go()

@@ -56,10 +56,9 @@ class OutputThread(threading.Thread):
         self._log = ThinnedLog()
         #: Set by close(), which has no more time: what is not sent by then is given up.
         self.hurry = False
-        #: How many messages were given up.
-        self.given_up = 0
-        #: How many were sent that the channel still counts.
-        self._sent = 0
+        #: How many were sent or given up that the channel still counts, and how many of them were given up.
+        self._done = 0
+        self._given_up = 0
 
     def run(self) -> None:
         """Send until the channel is closed and empty."""
@@ -74,16 +73,16 @@ class OutputThread(threading.Thread):
                 except BaseException as error:  # noqa: BLE001  # one that can't be sent must not stop the others
                     self._settle()
                     self._failed(message, error)
-                self._sent += 1
-                if self._sent >= SETTLE_MESSAGES:
+                self._done += 1
+                if self._done >= SETTLE_MESSAGES:
                     self._settle()
             self._settle()
 
     def _settle(self) -> None:
-        """Tell the channel what was sent since the last time; it counts those messages no more."""
-        sent, self._sent = self._sent, 0
-        if sent:
-            self._output.settle(sent)
+        """Tell the channel what was done since the last time; it counts those messages no more."""
+        if self._done:
+            self._output.settle(self._done, self._given_up)
+            self._done = self._given_up = 0
 
     def _send(self, message: BytesMessage) -> None:
         send = self._sender.send
@@ -111,7 +110,9 @@ class OutputThread(threading.Thread):
                 patience = LOOK_SECONDS
                 continue
             return
-        self.given_up += 1
+        # Told to the channel together with the message that is given up, so that it is never counted twice.
+        self._settle()
+        self._given_up += 1
         raise ClosedError(
             "the producer closed before a message of its output channel could be sent", log_data=self._fields
         )

@@ -309,7 +309,7 @@ class Producer:
         # The closing thread keeps the deadline itself; the little more lets it tell what it had to leave.
         if self._channels.closed.wait(None if timeout is None else timeout + GRACE_SECONDS + 0.2):
             return self._closer.left
-        return self._delivery.left() + self._channels.output.unfinished_tasks
+        return self._delivery.left() + self._channels.output.left()
 
     def __enter__(self) -> Producer:
         return self
