@@ -18,6 +18,7 @@ from dp_kafka import (
     ConsumerGroupConfig,
     DeadLetter,
     DeliveryError,
+    MessageTooLargeError,
     MarshalError,
     Message,
     NotInitialisedError,
@@ -573,6 +574,24 @@ def test_a_delivery_can_fail(producer: MakeProducer) -> None:
     fake.fail_next("produce", BufferError())
     with pytest.raises(QueueFullError):
         fake.send_bytes(b"", timeout=0)
+
+
+def test_what_a_client_refuses_the_fake_refuses_too(producer: MakeProducer) -> None:
+    """A partition that is not there, a message that is too large, a queue that is full."""
+    fake = producer(max_message_bytes=1_000, librdkafka={"queue.buffering.max.messages": 2})
+    with pytest.raises(DeliveryError) as caught:
+        fake.send_bytes(b"v", partition=7)
+    assert caught.value.name == "_UNKNOWN_PARTITION"
+    with pytest.raises(MessageTooLargeError):
+        fake.send_bytes(b"v" * 1_001)
+    fake.cluster.down()
+    for _ in range(2):
+        fake.send_bytes(b"v")
+    with pytest.raises(QueueFullError):
+        fake.send_bytes(b"one more", timeout=0)
+    fake.cluster.up()
+    assert fake.flush(PATIENCE) == 0
+    assert [message.value() for message in fake.sent] == [b"v", b"v"]
 
 
 def test_while_the_cluster_is_down_messages_wait_and_close_gives_them_up(producer: MakeProducer) -> None:
