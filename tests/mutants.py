@@ -4,8 +4,8 @@
 
 mutmut changes one place of a function at a time (`[mutmut]` in setup.cfg says in which modules) and runs the
 tests that call it. A test that fails or hangs has noticed. What survives must stand in `EXPLAINED` with the
-reason why nobody can notice it: anything else ends this with 1. What is explained and was noticed all the same
-is named: on a busy machine a test may have taken too long.
+reason why nobody can notice it: anything else ends this with 1. What is explained and was noticed all the
+same is named: on a busy machine a test may have taken too long.
 """
 
 from __future__ import annotations
