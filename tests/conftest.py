@@ -23,6 +23,10 @@ from tests.waiting import PATIENCE, Logged, consuming
 # No deadline: how long an example takes says more about the machine than about the library.
 hypothesis.settings.register_profile("dp_kafka", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("dp_kafka")
+# That an example fails is all that `make mutants` asks; to look for a smaller one takes most of the time.
+hypothesis.settings.register_profile(
+    "mutants", hypothesis.settings(), phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
 
 
 # Tests of the pytest plugin run pytest inside of a test.
