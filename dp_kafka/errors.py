@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+from dp_kafka.kafkaerror import KafkaErrorLike
 
 __all__ = [
     "AclError",
@@ -61,16 +63,6 @@ PERMANENT_ERROR_NAMES = frozenset(
         "UNSUPPORTED_VERSION",
     }
 )
-
-
-class _KafkaErrorLike(Protocol):
-    """The part of confluent_kafka.KafkaError that is read here, so that this module needs no client."""
-
-    def code(self) -> int: ...
-    def name(self) -> str: ...
-    def str(self) -> str: ...
-    def fatal(self) -> bool: ...
-    def retriable(self) -> bool: ...
 
 
 class DpKafkaError(Exception):
@@ -176,7 +168,7 @@ class DeliveryError(DpKafkaError):
 
     @classmethod
     def from_kafka_error(
-        cls, error: _KafkaErrorLike, *, topic: str, partition: int | None = None, has_key: bool = False
+        cls, error: KafkaErrorLike, *, topic: str, partition: int | None = None, has_key: bool = False
     ) -> DeliveryError:
         """The error for a delivery report that carries `error` (a confluent_kafka.KafkaError)."""
         chosen = -1 if partition is None else partition
@@ -246,7 +238,7 @@ class KafkaClientError(DpKafkaError):
     @classmethod
     def from_kafka_error(
         cls,
-        error: _KafkaErrorLike,
+        error: KafkaErrorLike,
         *,
         permanent: bool | None = None,
         log_data: Mapping[str, Any] | None = None,

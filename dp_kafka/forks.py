@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar
 from dp_kafka.errors import ForkedError
 from dp_kafka.logs import log_error
 
-__all__ = ["forked_error", "keep", "refuse", "track"]
+__all__ = ["forked_error", "keep", "refuse", "refuser", "track"]
 
 logger = logging.getLogger("dp_kafka.forks")
 
@@ -51,10 +51,7 @@ def keep(client: object) -> None:
 
 def refuse(owner: object, kind: str, *, but: tuple[str, ...] = ()) -> None:
     """Make every public method of `owner` raise `ForkedError`, except those named in `but`."""
-
-    def refused(*_args: object, **_kwargs: object) -> NoReturn:
-        raise forked_error(kind)
-
+    refused = refuser(kind)
     for name in dir(type(owner)):
         if not name.startswith("_") and name not in but and callable(getattr(type(owner), name)):
             # On the instance, where it comes before the class's own.
@@ -69,6 +66,15 @@ def forked_error(kind: str) -> ForkedError:
         'child\'s own function, or with the start method "spawn")',
         log_data={"pid": os.getpid()},
     )
+
+
+def refuser(kind: str) -> Callable[..., NoReturn]:
+    """A function that raises that error, whatever it is called with."""
+
+    def refused(*_args: object, **_kwargs: object) -> NoReturn:
+        raise forked_error(kind)
+
+    return refused
 
 
 def _after_fork_in_child() -> None:

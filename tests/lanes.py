@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from dp_kafka import Ordering
 from dp_kafka.consumer.commits import GroupCommit
 from dp_kafka.consumer.lane import Lane
-from dp_kafka.consumer.message import KafkaErrorLike, RawMessage
+from dp_kafka.consumer.message import RawMessage
 from dp_kafka.consumer.session import Session
 from dp_kafka.consumer.upstream import UpstreamChannel
+from dp_kafka.kafkaerror import KafkaErrorLike
 
 
 @dataclass(frozen=True)

@@ -316,3 +316,11 @@ def _number(value: Any, name: str) -> int:
     except (ValueError, OverflowError):
         message = f"{FIELD} sets {name} to {shown(value)}, which is not a whole number"
     raise ConfigError(message, field=FIELD)
+
+
+def refused(error: BaseException) -> ConfigError:
+    """The error for properties that librdkafka refuses, from what making the client has raised."""
+    first = error.args[0] if error.args else error
+    # A KafkaError, in a KafkaException; else the text of a TypeError or ValueError.
+    reason = first.str() if hasattr(first, "str") else str(first)
+    return ConfigError(f"librdkafka refused the configuration: {reason}")

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from dp_kafka.config.rdkafka import refused
 from dp_kafka.consumer.lane import Lane
-from dp_kafka.errors import ConfigError
 
 __all__ = [
     "ClientFactory",
@@ -33,9 +33,7 @@ def confluent_consumer(properties: dict[str, Any]) -> Consumer:
     try:
         return Consumer(properties, logger=client_logger)
     except (KafkaException, TypeError, ValueError) as error:
-        first = error.args[0] if error.args else error
-        reason = first.str() if isinstance(first, KafkaError) else str(first)
-        raise ConfigError(f"librdkafka refused the configuration: {reason}") from error
+        raise refused(error) from error
 
 
 def is_kip_848(properties: Mapping[str, Any]) -> bool:

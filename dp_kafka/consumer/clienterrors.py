@@ -8,8 +8,8 @@ from typing import Any
 from confluent_kafka import KafkaError
 
 from dp_kafka.consumer.context import GroupContext
-from dp_kafka.consumer.message import KafkaErrorLike
 from dp_kafka.errors import KafkaClientError
+from dp_kafka.kafkaerror import KafkaErrorLike
 from dp_kafka.logs import log_event
 
 __all__ = ["ClientErrors"]

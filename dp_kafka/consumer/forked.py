@@ -34,7 +34,8 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     Signal.__init__(cast(Signal, channels.closer))
     UpstreamChannel.__init__(channels.upstream)
     ErrorsChannel.__init__(channels.errors)
-    ConsumeChannel.__init__(channels.consume, _refuse, _refuse, _nothing)
+    refuse = forks.refuser(KIND)
+    ConsumeChannel.__init__(channels.consume, refuse, refuse, _nothing)
     channels.upstream.close()
     channels.errors.close()
     session = poller.session
@@ -46,10 +47,6 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     for lane in session.lanes.values():
         lane._lock = threading.Lock()
         lane._phase = LanePhase.DROPPED
-
-
-def _refuse() -> None:
-    raise forks.forked_error(KIND)
 
 
 def _nothing() -> None:

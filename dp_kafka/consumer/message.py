@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dp_kafka.errors import ConfigError
 from dp_kafka.headers import TRACE_ID_HEADER, _trace, received_headers
+from dp_kafka.kafkaerror import KafkaErrorLike
 from dp_kafka.logs import log_event
 
 if TYPE_CHECKING:
@@ -30,16 +31,6 @@ _NOT_DECODED: Final = object()
 
 #: What librdkafka gives as the type of a timestamp that is not there.
 _TIMESTAMP_NOT_AVAILABLE = 0
-
-
-class KafkaErrorLike(Protocol):
-    """What an error is read from: `confluent_kafka.KafkaError`."""
-
-    def code(self) -> int: ...
-    def name(self) -> str: ...
-    def str(self) -> str: ...
-    def fatal(self) -> bool: ...
-    def retriable(self) -> bool: ...
 
 
 class RawMessage(Protocol):

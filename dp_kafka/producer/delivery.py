@@ -20,8 +20,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from dp_kafka import forks
 from dp_kafka.config import ProducerConfig
-from dp_kafka.config.rdkafka import producer_properties
-from dp_kafka.errors import ClosedError, ConfigError, KafkaClientError, NotInitialisedError
+from dp_kafka.config.rdkafka import producer_properties, refused
+from dp_kafka.errors import ClosedError, KafkaClientError, NotInitialisedError
 from dp_kafka.logs import log_error, log_event
 from dp_kafka.producer.reports import Reports
 from dp_kafka.pulse import Pulse
@@ -51,9 +51,7 @@ def confluent_producer(properties: dict[str, Any]) -> Producer:
     try:
         return Producer(properties, logger=client_logger)
     except (KafkaException, TypeError, ValueError) as error:
-        first = error.args[0] if error.args else error
-        reason = first.str() if isinstance(first, KafkaError) else str(first)
-        raise ConfigError(f"librdkafka refused the configuration: {reason}") from error
+        raise refused(error) from error
 
 
 def _fatal(raised: BaseException) -> KafkaClientError | None:

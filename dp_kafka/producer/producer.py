@@ -394,9 +394,5 @@ class Producer:
         Signal.__init__(cast(Signal, channels.closer))
         ErrorsChannel.__init__(channels.errors, ERRORS_KEPT)
         channels.errors.close()
-        OutputChannel.__init__(channels.output, OUTPUT_KEPT, self._refuse_put)
+        OutputChannel.__init__(channels.output, OUTPUT_KEPT, forks.refuser("Producer"))
         forks.refuse(self, "Producer", but=("close",))
-
-    @staticmethod
-    def _refuse_put() -> None:
-        raise forks.forked_error("Producer")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from dp_kafka.errors import DeliveryError, KafkaClientError
+from dp_kafka.kafkaerror import KafkaErrorLike
 from dp_kafka.logs import log_error, log_event
 from dp_kafka.producer.channels import DeliveryCallback
 from dp_kafka.pulse import Trouble
@@ -29,16 +30,6 @@ SAME_ERROR_SECONDS = 5.0
 SAME_ERRORS_KEPT = 100
 #: How librdkafka calls what close() gave up: not sent, or sent and not acknowledged.
 _PURGED = frozenset({"_PURGE_QUEUE", "_PURGE_INFLIGHT"})
-
-
-class _KafkaErrorLike(Protocol):
-    """The part of confluent_kafka.KafkaError that is read here, so that this module needs no client."""
-
-    def code(self) -> int: ...
-    def name(self) -> str: ...
-    def str(self) -> str: ...
-    def fatal(self) -> bool: ...
-    def retriable(self) -> bool: ...
 
 
 class ThinnedLog:
@@ -104,7 +95,7 @@ class Reports:
         reported = self._reported
         return self.handed_over - reported
 
-    def delivered(self, error: _KafkaErrorLike | None, message: Any) -> None:
+    def delivered(self, error: KafkaErrorLike | None, message: Any) -> None:
         """The report of a message whose sender does not ask."""
         try:
             if error is not None:
@@ -112,7 +103,7 @@ class Reports:
         finally:
             self._reported += 1
 
-    def delivered_to(self, callback: DeliveryCallback, error: _KafkaErrorLike | None, message: Any) -> None:
+    def delivered_to(self, callback: DeliveryCallback, error: KafkaErrorLike | None, message: Any) -> None:
         """The report of a message whose sender wants to know."""
         try:
             callback(None if error is None else self._undelivered(error, message), message)
@@ -124,7 +115,7 @@ class Reports:
         finally:
             self._reported += 1
 
-    def _undelivered(self, error: _KafkaErrorLike, message: Any) -> DeliveryError:
+    def _undelivered(self, error: KafkaErrorLike, message: Any) -> DeliveryError:
         failure = DeliveryError.from_kafka_error(
             error,
             topic=self._topic,
@@ -143,7 +134,7 @@ class Reports:
             log_event(logger, logging.ERROR, "message not delivered", {**failure.log_data, **fields})
         return failure
 
-    def on_error(self, error: _KafkaErrorLike) -> None:
+    def on_error(self, error: KafkaErrorLike) -> None:
         """What librdkafka has to say of itself; the same again within some seconds is only counted.
 
         It says the same with every attempt to reconnect, which would drive all else from the bounded errors.
