@@ -27,6 +27,8 @@ logger = logging.getLogger("dp_kafka.consumer")
 
 #: How long after the deadline threads may take to give up what they hold.
 GRACE_SECONDS = 0.3
+#: How long it waits for the client to go. librdkafka gives up on brokers that do not answer before that.
+LET_GO_SECONDS = 60.0
 #: The longest wait before it looks again at a deadline that a later close() may have brought forward.
 LOOK_SECONDS = 0.05
 
@@ -146,8 +148,15 @@ class CloseThread(threading.Thread):
             self._join(logging_thread)
 
     def _join(self, thread: threading.Thread) -> None:
-        """Join a thread until it ends, or until a little after the deadline."""
+        """Join a thread until it ends, or until a little after the deadline.
+
+        The poll thread not for ever, without a deadline either: where a broker's name can't be resolved,
+        librdkafka's thread may hang there, and with it the end of the client. In a forked process glibc may
+        never answer.
+        """
         while thread.is_alive() and not self._is_over(GRACE_SECONDS):
+            if thread is self._poller and self._poller.closing_for() >= LET_GO_SECONDS:
+                return
             thread.join(LOOK_SECONDS)
 
     def _is_over(self, grace: float = 0.0) -> bool:

@@ -13,6 +13,7 @@ Guarantees:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,8 @@ class Poller(threading.Thread):
         self._left = 0
         #: The membership under way, if there is one; only this thread sets it.
         self.membership: Membership | None = None
+        #: Since when the client's close() runs; infinite while it doesn't.
+        self._closing_since = math.inf
         # Made here, so that what librdkafka refuses is raised to whoever makes the group.
         self._client: Any = self._make_client()
 
@@ -89,6 +92,10 @@ class Poller(threading.Thread):
         """How many messages are in the hand of workers or users, or were when a closing group gave up."""
         session = self.session
         return self._left if session is None else session.in_hand()
+
+    def closing_for(self) -> float:
+        """For how many seconds the client's close() has been running; nothing ends it. Any thread."""
+        return max(0.0, time.monotonic() - self._closing_since)
 
     # -- the thread ---------------------------------------------------------------------------------
 
@@ -240,8 +247,11 @@ class Poller(threading.Thread):
         client, self._client = self._client, None
         if client is None:
             return
+        self._closing_since = time.monotonic()
         try:
             client.close()
         except Exception as error:  # noqa: BLE001  # reported; the group closes all the same
             log_error(logger, "error closing the client", error, self._context.fields)
             self._context.report(error)
+        finally:
+            self._closing_since = math.inf

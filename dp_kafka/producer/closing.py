@@ -9,6 +9,7 @@ Guarantees:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ logger = logging.getLogger("dp_kafka.producer")
 GRACE_SECONDS = 0.6
 #: How long a close without a deadline waits for the initialisation if the output channel has messages.
 INITIALISATION_SECONDS = 10.0
+#: How long it waits for the client to go, once each message has its report.
+LET_GO_SECONDS = 10.0
 #: The longest wait before it looks again at a deadline that a later close() may have brought forward.
 LOOK_SECONDS = 0.05
 
@@ -100,7 +103,9 @@ class CloseThread(threading.Thread):
             pass
         # 5. The delivery thread gives up the rest, each message with its error, and lets the client go.
         delivery.end()
-        self._join(delivery, GRACE_SECONDS)
+        # Not for ever, without a deadline either: nobody waits for a message any more, and where a broker's
+        # name can't be resolved librdkafka's thread may hang. In a forked process glibc may never answer.
+        self._join(delivery, GRACE_SECONDS, time.monotonic() + LET_GO_SECONDS)
         self.left = delivery.left() + channels.output.left()
         if not delivery.is_alive():
             # Done already, unless it died before its time.
@@ -125,9 +130,9 @@ class CloseThread(threading.Thread):
         output.hurry = True
         self._join(output, GRACE_SECONDS)
 
-    def _join(self, thread: threading.Thread, grace: float = 0.0) -> None:
-        """Join a thread until it ends, or until `grace` seconds after the deadline."""
-        while thread.is_alive() and not self._is_over(grace):
+    def _join(self, thread: threading.Thread, grace: float = 0.0, until: float = math.inf) -> None:
+        """Join a thread until it ends, or until `grace` seconds after the deadline, or until that time."""
+        while thread.is_alive() and not self._is_over(grace) and time.monotonic() < until:
             thread.join(LOOK_SECONDS)
 
     def _is_over(self, grace: float = 0.0) -> bool:
@@ -156,7 +161,7 @@ class CloseThread(threading.Thread):
         log_event(
             logger,
             logging.ERROR,
-            "closed while threads still run: a delivery callback or a log handler holds them",
+            "closed while threads still run: a delivery callback, a log handler or the client holds them",
             fields,
         )
         log_still_running(logger, running, self._fields)

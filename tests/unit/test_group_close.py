@@ -14,9 +14,11 @@ import confluent_kafka
 import pytest
 
 from dp_kafka import ClosedError, ConsumerGroup, Message, State
+from dp_kafka.consumer import closing
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.health import CheckState, HealthCheck, Status
 from dp_kafka.kafkatest import EmbeddedCluster
+from tests.clients import WatchedConsumer
 from tests.conftest import (
     CLASSIC,
     INCREMENTAL,
@@ -418,6 +420,29 @@ def test_closed_is_set_though_closing_itself_fails(
     assert logged.of("closing the consumer failed")
     group._poller.join(PATIENCE)
     assert not group._poller.is_alive()
+
+
+def test_a_client_that_does_not_go_holds_up_no_close(
+    topic: TopicFactory, consumer_group: GroupFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a forked process, where glibc may never resolve a name: the group has been left before."""
+    monkeypatch.setattr(closing, "LET_GO_SECONDS", 0.2)
+    may_go = threading.Event()
+
+    class GoesLate(WatchedConsumer):
+        def close(self) -> None:
+            self._client.close()
+            may_go.wait(PATIENCE)
+
+    group = consuming(
+        consumer_group(topic(), client_factory=lambda properties: GoesLate(properties, lambda _: None))
+    )
+    try:
+        assert in_thread(group.close).result(PATIENCE / 2) == 0
+        assert group._poller.is_alive()
+    finally:
+        may_go.set()
+    group._poller.join(PATIENCE)
 
 
 def test_where_no_thread_can_be_started_the_caller_closes(

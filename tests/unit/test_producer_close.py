@@ -24,12 +24,14 @@ from dp_kafka import (
     ProducerConfig,
 )
 from dp_kafka.kafkatest import EmbeddedCluster
+from dp_kafka.producer import closing
 from tests.conftest import ProducerFactory, TopicFactory
 from tests.sending import (
     PLAIN,
     RECONNECT,
     Breakable,
     Outcomes,
+    Wrapped,
     on_broker,
     quick_producer,
     received,
@@ -356,6 +358,31 @@ def test_a_delivery_thread_that_dies_closes_the_producer_and_says_so(
     with pytest.raises(ClosedError):
         made.send_bytes(b"v")
     assert "delivery thread died" in caplog.text
+
+
+class GoesLate(Wrapped):
+    """A client that librdkafka does not get rid of before the test says so."""
+
+    may_go: threading.Event
+
+    def __del__(self) -> None:
+        self.may_go.wait(PATIENCE)
+
+
+def test_a_client_that_does_not_go_holds_up_no_close(
+    topic: TopicFactory, producer: ProducerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a forked process, where glibc may never resolve a name; nobody waits for a message any more."""
+    monkeypatch.setattr(closing, "LET_GO_SECONDS", 0.2)
+    GoesLate.may_go = threading.Event()
+    made = producer(topic(), client_factory=GoesLate)
+    made.send_bytes(b"v")
+    try:
+        assert in_thread(made.close).result(PATIENCE / 2) == 0
+        assert made._delivery.is_alive()
+    finally:
+        GoesLate.may_go.set()
+    made._delivery.join(PATIENCE)
 
 
 AT_EXIT = """
