@@ -51,8 +51,7 @@ from dp_kafka.kafkatest._protocol import (
 
 __all__ = ["DISCONNECT", "EmbeddedCluster", "EmbeddedClusterError", "LoggedRequest"]
 
-_ALL_BROKERS = -1
-_NO_BROKER = -1
+_ALL_BROKERS = _NO_BROKER = -1
 _MAX_BROKERS = 100
 _TOPIC_ERROR_SINCE = (2, 10, 0)
 _PARTITION_REQUESTS = (0, 1)  # Produce and Fetch
