@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, cast
 
 from dp_kafka.channels import ErrorsChannel
+from dp_kafka.interrupts import is_owned
 
 __all__ = ["ErrorLog"]
 
@@ -39,8 +39,7 @@ class ErrorLog:
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a `start` of its own."""
-        owned: bool = cast(Any, self._lock)._is_owned()
-        return owned
+        return is_owned(self._lock)
 
     def _run(self) -> None:
         for error in self._errors:

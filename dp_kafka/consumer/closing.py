@@ -18,6 +18,7 @@ from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.handlers import Handlers
 from dp_kafka.consumer.poller import Poller
 from dp_kafka.errorlog import ErrorLog
+from dp_kafka.interrupts import Beginning, is_owned
 from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.producer import Producer
 
@@ -56,10 +57,9 @@ class CloseThread(threading.Thread):
         self._dead_letters = dead_letters
         self._error_log = error_log
         self._last = last
-        #: Guards the deadline and the beginning. Reentrant, as a signal handler that closes may come
-        #: on top of any of it.
+        #: Guards the deadline. Reentrant, as a signal handler that closes may come on top of it.
         self._lock = threading.RLock()
-        self._begun = False
+        self._beginning = Beginning()
         self._hooks: Sequence[Callable[[], object]] = ()
         #: The thread that closes: this one, or where none can be started, the caller's.
         self.runner: threading.Thread | None = None
@@ -69,20 +69,24 @@ class CloseThread(threading.Thread):
     def begin(self, hooks: Sequence[Callable[[], object]], deadline: float | None) -> None:
         """Begin to close, if this is the first call; a later one may bring the deadline forward."""
         control = self._control
-        with self._lock:
-            if deadline is not None:
+        if deadline is not None:
+            with self._lock:
                 control.deadline = deadline if control.deadline is None else min(control.deadline, deadline)
-            # No call between the look and the change: a signal handler that closes could come in there.
-            first = not self._begun
-            self._begun = True
-        if not first:
-            if hooks:
+        with self._beginning.attempt() as first:
+            if first:
+                self._begin(hooks)
+            elif hooks:
                 event = "hooks of a further close() are not run: the consumer is closing already"
                 log_event(logger, logging.WARNING, event, {**self._fields, "hooks": len(hooks)})
-            return
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a `begin` of its own."""
+        return self._beginning.interrupted() or is_owned(self._lock)
+
+    def _begin(self, hooks: Sequence[Callable[[], object]]) -> None:
         self._hooks = hooks
         # At once: whoever starts after a close is told so, whether or not the thread runs by then.
-        control.close()
+        self._control.close()
         try:
             # A thread of its own: the caller may be a handler, which close() waits for, and has a timeout.
             self.start()

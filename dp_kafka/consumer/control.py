@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from typing import Any, cast
 
 from dp_kafka.errors import ClosedError
+from dp_kafka.interrupts import is_owned
 from dp_kafka.state import State, StateMachine
 
 __all__ = ["Control"]
@@ -142,8 +142,7 @@ class Control:
 
         That call goes on only when the handler returns, so the handler must not wait for what needs the lock.
         """
-        owned: bool = cast(Any, self._condition)._is_owned()
-        return owned
+        return is_owned(self._condition)
 
     # -- the poll thread ----------------------------------------------------------------------------
 

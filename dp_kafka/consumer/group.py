@@ -237,7 +237,7 @@ class ConsumerGroup:
         current = threading.current_thread()
         if self._in_own_thread() or current is self._closer.runner:
             return 0
-        if any(part.interrupted() for part in (self._control, self._handlers, self._error_log)):
+        if any(part.interrupted() for part in (self._control, self._handlers, self._error_log, self._closer)):
             return 0
         if current is self._error_log.thread:
             return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, cast
 
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.batch import BatchHandler, BatchWorker
@@ -14,6 +13,7 @@ from dp_kafka.consumer.poller import Poller
 from dp_kafka.consumer.workers import Handler, Worker
 from dp_kafka.consumer.workerthread import WorkerThread
 from dp_kafka.errors import ClosedError, HandlerRegistrationError
+from dp_kafka.interrupts import is_owned
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import AnyHandler, Middleware, wrap
 from dp_kafka.processing.deadletter import DeadLetters
@@ -58,8 +58,7 @@ class Handlers:
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a registration of its own."""
-        owned: bool = cast(Any, self._lock)._is_owned()
-        return owned
+        return is_owned(self._lock)
 
     def use(self, middleware: Middleware) -> None:
         """Wrap the handler that is registered later; `ConsumerGroup.use` says the rest."""

@@ -10,6 +10,7 @@ from typing import Any
 from dp_kafka.channels import Channel, ErrorsChannel, deadline_of
 from dp_kafka.errors import DpKafkaError
 from dp_kafka.headers import Headers, HeaderValue, current_trace_id, has_trace_id, header_list
+from dp_kafka.interrupts import is_owned
 
 __all__ = ["BytesMessage", "DeliveryCallback", "InjectFunction", "OutputChannel", "ProducerChannels"]
 
@@ -115,9 +116,7 @@ class OutputChannel(Channel[BytesMessage]):
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a put of its own: as with sends."""
-        mutex: Any = self.mutex
-        owned: bool = mutex._is_owned()
-        return owned
+        return is_owned(self.mutex)
 
     def take_all(self) -> list[BytesMessage]:
         """Wait for a message and take all that are there: one lock for many messages.

@@ -22,6 +22,7 @@ from dp_kafka import forks
 from dp_kafka.config import ProducerConfig
 from dp_kafka.config.rdkafka import producer_properties, refused
 from dp_kafka.errors import ClosedError, KafkaClientError, NotInitialisedError
+from dp_kafka.interrupts import is_owned
 from dp_kafka.logs import log_error, log_event
 from dp_kafka.producer.reports import Reports
 from dp_kafka.pulse import Pulse
@@ -190,6 +191,10 @@ class DeliveryThread(threading.Thread):
         with self._condition:
             self._closing = True
             self._condition.notify_all()
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a call that holds the condition."""
+        return is_owned(self._condition)
 
     def end(self) -> None:
         """End the thread; messages that are still pending are given up."""

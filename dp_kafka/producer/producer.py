@@ -21,6 +21,7 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
+from dp_kafka.interrupts import Beginning, is_owned
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
 from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread
@@ -81,10 +82,10 @@ class Producer:
         if not isinstance(config, ProducerConfig):
             raise ConfigError(f"a Producer takes a ProducerConfig, but got {type(config).__name__}")
         self._topic = config.topic
-        #: Guards the output thread and the beginning of the end. Reentrant, as a signal handler that closes
-        #: may come on top of either.
+        #: Guards the output thread. Reentrant, as a signal handler that closes may come on top of its start.
         self._lock = threading.RLock()
         self._output: OutputThread | None = None
+        self._beginning = Beginning()
         self._closing = False
         self._forked = False
         errors = ErrorsChannel(ERRORS_KEPT)
@@ -300,9 +301,7 @@ class Producer:
             return 0
         self._begin_close(None if timeout is None else time.monotonic() + timeout)
         current = threading.current_thread()
-        if current in (self._delivery, self._output, self._closer):
-            return 0
-        if any(part.interrupted() for part in (self._sender, self._channels.output, self._error_log)):
+        if current in (self._delivery, self._output, self._closer) or self._interrupted():
             return 0
         if current is self._error_log.thread:
             return 0
@@ -368,18 +367,21 @@ class Producer:
     def _begin_close(self, deadline: float | None) -> None:
         """Start the closing thread if this is the first call; a later one may bring the deadline forward."""
         self._closer.bring_forward(deadline)
-        with self._lock:
-            # No call between the look and the change: a signal handler that closes could come in there.
-            first = not self._closing
+        with self._beginning.attempt() as first:
+            if not first:
+                return
             self._closing = True
-        if not first:
-            return
-        try:
-            # A thread of its own, as the caller may be one of those that it has to wait for.
-            self._closer.start()
-        except RuntimeError:
-            # While the interpreter shuts down no thread can be started.
-            self._closer.run()
+            try:
+                # A thread of its own, as the caller may be one of those that it has to wait for.
+                self._closer.start()
+            except RuntimeError:
+                # While the interpreter shuts down no thread can be started.
+                self._closer.run()
+
+    def _interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
+        parts = (self._beginning, self._sender, self._channels.output, self._delivery, self._error_log)
+        return is_owned(self._lock) or any(part.interrupted() for part in parts)
 
     def _after_fork(self) -> None:
         """Switch this producer off, in a forked child. Takes no lock: its owner may not exist here."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -34,6 +34,7 @@ from dp_kafka.headers import (
     header_list,
     new_trace_id,
 )
+from dp_kafka.interrupts import is_owned
 from dp_kafka.producer.channels import DeliveryCallback, InjectFunction
 from dp_kafka.producer.delivery import DeliveryThread
 
@@ -176,8 +177,7 @@ class Sender:
         Python handles signals within produce(), too, before the message is queued. The send goes on only
         when the handler returns, so the handler must not wait for `close`.
         """
-        owned: bool = cast(Any, self._hand_over)._is_owned()
-        return owned
+        return is_owned(self._hand_over)
 
     def _refused(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise self._refusal() if self._refusal is not None else self.closed_error()

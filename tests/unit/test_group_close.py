@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import signal
 import threading
 import time
@@ -221,6 +222,35 @@ def test_a_signal_handler_may_close_on_top_of_a_close_and_of_what_holds_a_lock(
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert closed == [0] * 5
+
+
+@pytest.mark.parametrize(
+    "lock", ["_control._condition", "_handlers._lock", "_error_log._lock", "_closer._lock"]
+)
+def test_a_signal_handler_may_close_on_top_of_whatever_holds_a_lock(
+    topic: TopicFactory, consumer_group: GroupFactory, lock: str
+) -> None:
+    """The call below it has to go on first, so it does not wait for the close that it asks for."""
+    group = consumer_group(topic())
+    with operator.attrgetter(lock)(group):
+        assert group.close() == 0
+    assert group.channels.closed.wait(PATIENCE)
+
+
+def test_a_signal_handler_may_close_on_top_of_a_close_that_has_just_begun(
+    topic: TopicFactory, consumer_group: GroupFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = consumer_group(topic())
+    start, inner = group._closer.start, []
+
+    def interrupted() -> None:
+        inner.append(group.close())
+        start()
+
+    monkeypatch.setattr(group._closer, "start", interrupted)
+    assert group.close(timeout=PATIENCE) == 0
+    assert inner == [0]
+    assert group.channels.closed.is_set()
 
 
 def test_a_start_that_comes_after_the_close_has_begun_is_refused(

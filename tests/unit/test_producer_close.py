@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import subprocess
@@ -358,6 +359,33 @@ def test_a_delivery_thread_that_dies_closes_the_producer_and_says_so(
     with pytest.raises(ClosedError):
         made.send_bytes(b"v")
     assert "delivery thread died" in caplog.text
+
+
+@pytest.mark.parametrize("lock", ["_lock", "_delivery._condition", "_sender._hand_over", "_error_log._lock"])
+def test_a_signal_handler_may_close_on_top_of_whatever_holds_a_lock(
+    topic: TopicFactory, producer: ProducerFactory, lock: str
+) -> None:
+    """The call below it has to go on first, so it does not wait for the close that it asks for."""
+    made = producer(topic())
+    with operator.attrgetter(lock)(made):
+        assert made.close() == 0
+    assert made.channels.closed.wait(PATIENCE)
+
+
+def test_a_signal_handler_may_close_on_top_of_a_close_that_has_just_begun(
+    topic: TopicFactory, producer: ProducerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = producer(topic())
+    start, inner = made._closer.start, []
+
+    def interrupted() -> None:
+        inner.append(made.close())
+        start()
+
+    monkeypatch.setattr(made._closer, "start", interrupted)
+    assert made.close(PATIENCE) == 0
+    assert inner == [0]
+    assert made.channels.closed.is_set()
 
 
 class GoesLate(Wrapped):
