@@ -148,6 +148,8 @@ def test_a_topic_that_is_deleted_under_a_consumer(
         group.start()
         service.flow(2)
         eventually(lambda: committed_offset(own_cluster, group.group_name, service.topic), 2)
+        # It would ask for its topic, and the embedded broker makes what producers ask for.
+        service.producer.close(PATIENCE)
         own_cluster.delete_topic(service.topic)
         missing = f"topic {service.topic} not available in broker(s): {own_cluster.broker_addrs}"
         eventually(found, (Status.CRITICAL, missing.replace("'", "")))
