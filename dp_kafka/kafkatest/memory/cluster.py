@@ -242,10 +242,6 @@ class MemoryCluster:
             raise failure
         return None if failure is None else kafka_error(failure)
 
-    def has_failure(self, operation: Operation) -> bool:
-        """Whether the next operation of this kind is to fail."""
-        return bool(self._failures[operation])
-
     # -- waiting ------------------------------------------------------------------------------------
 
     def wait_for(self, become: Callable[[], T], timeout: float) -> T:
