@@ -75,7 +75,7 @@ class Sender:
         self._headers_lock = threading.Lock()
         self._headers: list[tuple[str, HeaderValue]] = []
 
-    def send(
+    def send(  # noqa: PLR0912  # each message's way, without a call that it could do without
         self,
         value: Any,
         key: bytes | str | None,
@@ -101,18 +101,22 @@ class Sender:
         deadline: float | None = None
         if not delivery.initialised.is_set():
             deadline = self._wait_initialised(timeout)
-        arguments: dict[str, Any] = {"on_delivery": report, "headers": all_headers}
-        if partition is not None:
-            arguments["partition"] = partition
-        if timestamp is not None:
-            arguments["timestamp"] = timestamp
+        options: dict[str, Any] | None = None
+        if partition is not None or timestamp is not None:
+            given = {"partition": partition, "timestamp": timestamp}
+            options = {name: option for name, option in given.items() if option is not None}
         while True:
             try:
                 with self._hand_over:
                     # Before it is handed over: its report may come before this thread goes on.
                     reports.handed_over += 1
                     try:
-                        self._produce(self._topic, value, key, **arguments)
+                        if options is None:
+                            self._produce(self._topic, value, key, on_delivery=report, headers=all_headers)
+                        else:
+                            self._produce(
+                                self._topic, value, key, on_delivery=report, headers=all_headers, **options
+                            )
                     except BaseException:
                         reports.handed_over -= 1
                         raise
