@@ -164,7 +164,7 @@ def _membership(message_consume_timeout: float, users: Mapping[str, Any]) -> dic
     membership: dict[str, Any] = {
         "max.poll.interval.ms": max(_MAX_POLL_INTERVAL_MS, session + _REBALANCE_MARGIN_MS)
     }
-    if str(users.get("group.protocol", "classic")).lower() == "consumer":
+    if is_kip_848(users):
         for name in ("heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"):
             if name in users:
                 raise ConfigError(
@@ -316,6 +316,11 @@ def _number(value: Any, name: str) -> int:
     except (ValueError, OverflowError):
         message = f"{FIELD} sets {name} to {shown(value)}, which is not a whole number"
     raise ConfigError(message, field=FIELD)
+
+
+def is_kip_848(properties: Mapping[str, Any]) -> bool:
+    """Whether a consumer's properties choose the newer group protocol."""
+    return str(properties.get("group.protocol", "classic")).lower() == "consumer"
 
 
 def refused(error: BaseException) -> ConfigError:

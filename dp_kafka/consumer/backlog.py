@@ -132,7 +132,7 @@ class Backlog:
             return None
         if self._again:
             return self._again.popleft()
-        if len(self._offsets.finished) >= WINDOW:
+        if self.is_at_window:
             return None
         raw = self._order.take()
         return None if raw is None else Message(raw, self._lane)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from dp_kafka.config.rdkafka import refused
+from dp_kafka.config.rdkafka import is_kip_848, refused
 from dp_kafka.consumer.lane import Lane
 
 __all__ = [
     "ClientFactory",
     "confluent_consumer",
     "is_incremental",
-    "is_kip_848",
     "is_static_member",
     "pause",
     "resume",
@@ -36,11 +35,6 @@ def confluent_consumer(properties: dict[str, Any]) -> Consumer:
         raise refused(error) from error
 
 
-def is_kip_848(properties: Mapping[str, Any]) -> bool:
-    """Whether the newer group protocol is chosen."""
-    return str(properties.get("group.protocol", "classic")).lower() == "consumer"
-
-
 def is_incremental(properties: Mapping[str, Any]) -> bool:
     """Whether partitions come and go one by one, not all at once."""
     strategy = str(properties.get("partition.assignment.strategy", ""))
@@ -55,17 +49,15 @@ def is_static_member(properties: Mapping[str, Any]) -> bool:
     return "group.instance.id" in properties and not is_kip_848(properties)
 
 
-def pause(client: Any, lanes: Iterable[Lane]) -> None:
+def pause(client: Any, lanes: list[Lane]) -> None:
     """Fetch no more of these lanes' partitions. Poll thread."""
-    lanes = list(lanes)
     client.pause([TopicPartition(lane.topic, lane.partition) for lane in lanes])
     for lane in lanes:
         lane.paused = True
 
 
-def resume(client: Any, lanes: Iterable[Lane]) -> None:
+def resume(client: Any, lanes: list[Lane]) -> None:
     """Fetch these lanes' partitions again. Poll thread."""
-    lanes = list(lanes)
     partitions = [TopicPartition(lane.topic, lane.partition) for lane in lanes]
     client.resume(partitions)
     for lane in lanes:

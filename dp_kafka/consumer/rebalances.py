@@ -16,7 +16,8 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from dp_kafka.consumer.client import is_incremental, is_kip_848
+from dp_kafka.config.rdkafka import is_kip_848
+from dp_kafka.consumer.client import is_incremental
 from dp_kafka.consumer.committer import Committer
 from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.lane import Lane

@@ -324,5 +324,5 @@ class DeliveryThread(threading.Thread):
             # Again and again: a message can be on its way from one of librdkafka's queues to another.
             client.purge(blocking=False)
             client.poll(FLUSH_SECONDS)
-        # Errors of its own that came meanwhile must not count as messages.
+        # Errors of its own that came meanwhile are told, too.
         client.poll(0)
