@@ -16,8 +16,9 @@ from typing import Any, Protocol, TypeAlias, cast
 
 from dp_kafka.errors import ForkedError
 from dp_kafka.logs import log_error, log_event
+from dp_kafka.signals import SignalEvent
 
-__all__ = ["Left", "graceful"]
+__all__ = ["Left", "SignalEvent", "graceful"]
 
 logger = logging.getLogger("dp_kafka.shutdown")
 
@@ -90,8 +91,9 @@ def graceful(*clients: Client | None, timeout: float = 10.0) -> Left:
     Give any number of `ConsumerGroup`, `Producer` and `HealthCheck`, in any order; None is passed over. What
     is closed already, or belongs to the process that this one was forked from, has nothing left.
 
-    Call it from the thread that runs the service, after the signal came: not from the signal's handler, which
-    interrupts who knows what, and not from a message handler, which can't wait for itself.
+    Call it from the thread that runs the service, after the signal came (`SignalEvent`): not from the handler
+    of the signal, which interrupts who knows what, and not from that of a message, which can't wait for
+    itself.
 
     Args:
         timeout: seconds for all of it. It blocks no longer, but for a second in which what did not end is

@@ -1,16 +1,12 @@
-"""What the examples share: the signals that end a service, its way down within a limit, and its work."""
+"""What the examples share: a service until its signal, its way down within a limit, and its work."""
 
 from __future__ import annotations
 
 import logging
-import os
-import select
-import signal
 import time
-from types import FrameType
 
 from dp_kafka import ConsumerGroup, KafkaSettings, State
-from dp_kafka.shutdown import graceful
+from dp_kafka.shutdown import SignalEvent, graceful
 
 logger = logging.getLogger("example")
 
@@ -22,42 +18,13 @@ TELL_STATE_EVERY = 3.0
 _LOOK_EVERY = 1.0
 
 
-class Shutdown:
-    """Is requested by the first SIGINT or SIGTERM; the main thread makes it, and waits for it.
-
-    The handler of a signal runs between any two instructions of the main thread. So it takes no lock (an
-    Event has one) and raises nothing: it writes into a pipe, which `wait` reads together with other input.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._pipe, self._end = os.pipe()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.requested:
-            self.requested = True
-            os.write(self._end, b"!")
-
-    def wait(self, timeout: float | None = None, *, or_input: int | None = None) -> bool:
-        """Wait for a signal, for `timeout` seconds, or until the descriptor `or_input` has something to read.
-
-        True when a shutdown has been requested.
-        """
-        readers = [self._pipe] if or_input is None else [self._pipe, or_input]
-        if not self.requested:
-            select.select(readers, [], [], timeout)
-        return self.requested
-
-
-def serve(consumer: ConsumerGroup, settings: KafkaSettings, shutdown: Shutdown) -> int:
+def serve(consumer: ConsumerGroup, settings: KafkaSettings, ended: SignalEvent) -> int:
     """Consume until a signal comes, then shut down; the exit code of the service."""
     consumer.log_errors()
     consumer.start()
     cycle = StartStop()
     next_state, next_check = 0.0, time.monotonic() + CHECK_EVERY
-    while not shutdown.wait(_LOOK_EVERY):
+    while not ended.wait(_LOOK_EVERY):
         if consumer.channels.closed.is_set():
             logger.error("the consumer has ended by itself")
             return 1

@@ -9,13 +9,15 @@ Ctrl-C or SIGTERM ends it: handlers finish, and what they handled is committed.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
 
 from _embedded import feed, settings_for
-from _graceful import Shutdown, serve, work
+from _graceful import serve, work
 
 from dp_kafka import ConfigError, ConsumerGroup, KafkaSettings, Message
+from dp_kafka.shutdown import SignalEvent
 
 logger = logging.getLogger("example")
 
@@ -44,7 +46,7 @@ class Handler:
 def main() -> int:
     """Run the service: 0 when everything in hand was finished before it ended, else 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    shutdown = Shutdown()
+    ended = SignalEvent(signal.SIGINT, signal.SIGTERM)
     try:
         with settings_for(__doc__ or "") as (settings, embedded):
             handler = Handler(settings)
@@ -52,7 +54,7 @@ def main() -> int:
             consumer.register_handler(handler)
             if embedded:
                 feed(settings)
-            code = serve(consumer, settings, shutdown)
+            code = serve(consumer, settings, ended)
             logger.info("handled %d messages", handler.handled)
     except ConfigError as error:
         logger.error("the configuration is wrong: %s", error)

@@ -10,12 +10,14 @@ Ctrl-C or SIGTERM ends it: the batch in hand is finished, a collected part of on
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 from _embedded import feed, settings_for
-from _graceful import Shutdown, serve, work
+from _graceful import serve, work
 
 from dp_kafka import ConfigError, ConsumerGroup, KafkaSettings, Message
+from dp_kafka.shutdown import SignalEvent
 
 logger = logging.getLogger("example")
 
@@ -43,7 +45,7 @@ class BatchHandler:
 def main() -> int:
     """Run the service: 0 when everything in hand was finished before it ended, else 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    shutdown = Shutdown()
+    ended = SignalEvent(signal.SIGINT, signal.SIGTERM)
     try:
         with settings_for(__doc__ or "") as (settings, embedded):
             handler = BatchHandler(settings)
@@ -51,7 +53,7 @@ def main() -> int:
             consumer.register_batch_handler(handler)
             if embedded:
                 feed(settings)
-            code = serve(consumer, settings, shutdown)
+            code = serve(consumer, settings, ended)
             logger.info("handled %d messages in %d batches", handler.handled, handler.batches)
     except ConfigError as error:
         logger.error("the configuration is wrong: %s", error)

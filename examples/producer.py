@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 
 from _embedded import settings_for
-from _graceful import Shutdown
 
 from dp_kafka import (
     ConfigError,
@@ -29,7 +30,7 @@ from dp_kafka import (
     Producer,
     QueueFullError,
 )
-from dp_kafka.shutdown import graceful
+from dp_kafka.shutdown import SignalEvent, graceful
 
 logger = logging.getLogger("example")
 
@@ -77,10 +78,10 @@ class Tally:
             return self._changed.wait_for(lambda: self.done >= number, timeout)
 
 
-def read_lines(shutdown: Shutdown, descriptor: int) -> Iterator[bytes]:
+def read_lines(ended: SignalEvent, descriptor: int) -> Iterator[bytes]:
     """The lines of a file, pipe or terminal with their newlines, until its end or the shutdown."""
     pieces: list[bytes] = []
-    while not shutdown.wait(or_input=descriptor):
+    while ended not in select.select([ended, descriptor], [], [])[0]:
         chunk = os.read(descriptor, CHUNK)
         if not chunk:
             break
@@ -94,13 +95,13 @@ def read_lines(shutdown: Shutdown, descriptor: int) -> Iterator[bytes]:
         yield last
 
 
-def send(producer: Producer, value: bytes, tally: Tally, shutdown: Shutdown) -> bool:
+def send(producer: Producer, value: bytes, tally: Tally, ended: SignalEvent) -> bool:
     """Send one message, waiting for a broker as long as it takes. False when the shutdown came before one."""
     while True:
         try:
             producer.send_bytes(value, on_delivery=tally.delivered, timeout=LOOK_EVERY)
         except (NotInitialisedError, QueueFullError) as error:
-            if shutdown.requested:
+            if ended.is_set():
                 tally.refused(error)
                 return False
         except MessageTooLargeError as error:
@@ -110,16 +111,16 @@ def send(producer: Producer, value: bytes, tally: Tally, shutdown: Shutdown) -> 
             return True
 
 
-def send_all(producer: Producer, settings: KafkaSettings, tally: Tally, shutdown: Shutdown) -> None:
+def send_all(producer: Producer, settings: KafkaSettings, tally: Tally, ended: SignalEvent) -> None:
     """Send the lines of stdin, and wait until they are delivered, or until the shutdown."""
     if settings.wait_producer_ready and not producer.is_initialised:
         logger.info("waiting for a broker of %s", ", ".join(settings.broker_addrs))
-        while not producer.is_initialised and not shutdown.wait(LOOK_EVERY):
+        while not producer.is_initialised and not ended.wait(LOOK_EVERY):
             pass
-    for line in read_lines(shutdown, sys.stdin.fileno()):
-        if not send(producer, line.rstrip(b"\r\n") if settings.chomp_msg else line, tally, shutdown):
+    for line in read_lines(ended, sys.stdin.fileno()):
+        if not send(producer, line.rstrip(b"\r\n") if settings.chomp_msg else line, tally, ended):
             return
-    while producer.flush(timeout=LOOK_EVERY) and not shutdown.requested:
+    while producer.flush(timeout=LOOK_EVERY) and not ended.is_set():
         pass
 
 
@@ -139,13 +140,13 @@ def main() -> int:
     """Send everything: 0 when it was delivered, 1 when something was not."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logger.setLevel(logging.INFO)
-    shutdown = Shutdown()
+    ended = SignalEvent(signal.SIGINT, signal.SIGTERM)
     tally = Tally()
     try:
         with settings_for(__doc__ or "") as (settings, embedded):
             producer = Producer(settings.producer_config())
             with shown(settings, tally) if embedded else contextlib.nullcontext():
-                send_all(producer, settings, tally, shutdown)
+                send_all(producer, settings, tally, ended)
                 left = graceful(producer, timeout=settings.graceful_shutdown_timeout)
     except ConfigError as error:
         logger.error("the configuration is wrong: %s", error)

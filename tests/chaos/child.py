@@ -5,39 +5,35 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import select
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from dp_kafka.shutdown import SignalEvent
 from tests.chaos.journal import Journal
 from tests.chaos.settings import Settings
 
 __all__ = ["begin", "ticks"]
 
-#: What SIGTERM's handler writes into, and `ticks` waits for. It may run between any two instructions of the
-#: main thread, so it takes no lock; an Event has one.
-_PIPE, _END = os.pipe()
 
+def begin() -> tuple[Settings, Journal, SignalEvent]:
+    """Read the command line: the run's settings and the path of the journal; and what SIGTERM sets.
 
-def begin() -> tuple[Settings, Journal]:
-    """Read the command line: the run's settings and the path of the journal.
-
-    SIGTERM ends `ticks`; SIGUSR1 writes all stacks to stderr, for a process that hangs.
+    SIGUSR1 writes all stacks to stderr, for a process that hangs.
     """
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os.write(_END, b"!"))
+    ended = SignalEvent(signal.SIGTERM)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(threadName)s %(levelname)s %(message)s"
     )
-    return Settings.from_json(sys.argv[1]), Journal(Path(sys.argv[2]))
+    return Settings.from_json(sys.argv[1]), Journal(Path(sys.argv[2])), ended
 
 
-def ticks(period: float) -> Iterator[None]:
-    """One tick each `period` seconds, until SIGTERM comes; a process whose parent is gone ends at once."""
+def ticks(period: float, ended: SignalEvent) -> Iterator[None]:
+    """One tick each `period` seconds, until `ended` is set; a process whose parent is gone ends at once."""
     parent = os.getppid()
-    while not select.select([_PIPE], [], [], period)[0]:
+    while not ended.wait(period):
         if os.getppid() != parent:
             os._exit(3)
         yield

@@ -69,7 +69,7 @@ class RecordingHandler:
 
 def main() -> int:
     """Consume until SIGTERM; 0 when what was in hand was finished and committed, else 1."""
-    settings, journal = begin()
+    settings, journal, ended = begin()
     logging.getLogger("dp_kafka").addHandler(Recorder(journal))
     group = ConsumerGroup(
         ConsumerGroupConfig(
@@ -87,7 +87,7 @@ def main() -> int:
     group.log_errors()
     group.register_handler(RecordingHandler(settings, journal))
     group.start()
-    for _ in ticks(0.5):
+    for _ in ticks(0.5, ended):
         if group.channels.closed.is_set():
             journal.write("closed by itself")
             return 2

@@ -48,11 +48,11 @@ class Sender:
 
 def main() -> int:
     """Send until SIGTERM; 0 when each message was acknowledged or reported, else 1."""
-    settings, journal = begin()
+    settings, journal, ended = begin()
     producer = Producer(ProducerConfig(settings.broker_addrs, settings.topic, max_retry_period=2.0))
     producer.log_errors()
     sender = Sender(Path(sys.argv[2]).stem, settings, journal, producer)
-    for _ in ticks(_TICK):
+    for _ in ticks(_TICK, ended):
         sender.catch_up()
     left = producer.close(timeout=settings.end_limit / 2)
     journal.write("stopped", sent=sender.sent, left=left)

@@ -16,6 +16,7 @@ import pytest
 from dp_kafka import ConsumerGroup, KafkaSettings, Message, State
 from dp_kafka.config.rdkafka import consumer_properties
 from dp_kafka.kafkatest import EmbeddedCluster
+from dp_kafka.shutdown import SignalEvent
 from tests.conftest import CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.examples.running import EXAMPLES, PATIENCE, Example
 
@@ -68,7 +69,7 @@ def test_a85_a_consumer_that_has_closed_ends_the_loop_of_its_service(
     group = consumer_group(name)
     group.register_handler(lambda worker_id, message: group.channels.closer.set())
     began = time.monotonic()
-    assert examples._graceful.serve(group, KafkaSettings(), examples._graceful.Shutdown()) == 1
+    assert examples._graceful.serve(group, KafkaSettings(), SignalEvent()) == 1
     assert group.channels.closed.is_set()
     assert time.monotonic() - began < PATIENCE
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import signal
-import socket
-import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from dp_kafka.signals import SignalEvent
 
 __all__ = ["Ending", "Terminated", "ended_by", "ending", "raise_terminated"]
 
@@ -26,39 +25,6 @@ def raise_terminated(_number: int, _frame: FrameType | None) -> None:
 def ended_by(error: BaseException) -> int:
     """The exit code of a command that such a signal has ended."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-
-
-class SignalEvent(threading.Event):
-    """An event that a signal handler may set on top of its own thread's `wait`; it is not cleared.
-
-    `threading.Event` has a lock that is not reentrant: a handler that comes while `wait` holds it hangs.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._came = False
-        self._reader, self._writer = socket.socketpair()
-
-    def is_set(self) -> bool:
-        """Whether it is set."""
-        return self._came
-
-    def set(self) -> None:
-        """Set it, and wake who waits."""
-        if not self._came:
-            self._came = True
-            self._writer.send(b".")
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; True if it is."""
-        if not self._came:
-            select.select([self._reader], [], [], timeout)
-        return self._came
-
-    def close(self) -> None:
-        """Nobody waits any more."""
-        self._reader.close()
-        self._writer.close()
 
 
 class Ending:
@@ -92,4 +58,3 @@ def ending() -> Iterator[Ending]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        asked.asked.close()
