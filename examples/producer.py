@@ -81,7 +81,7 @@ class Tally:
 def read_lines(ended: SignalEvent, descriptor: int) -> Iterator[bytes]:
     """The lines of a file, pipe or terminal with their newlines, until its end or the shutdown."""
     pieces: list[bytes] = []
-    while ended not in select.select([ended, descriptor], [], [])[0]:
+    while ended.fileno() not in select.select([ended.fileno(), descriptor], [], [])[0]:
         chunk = os.read(descriptor, CHUNK)
         if not chunk:
             break
