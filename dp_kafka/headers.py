@@ -125,9 +125,8 @@ class _TraceIds:
 
 
 _ids = _TraceIds()
-if hasattr(os, "register_at_fork"):
-    # A forked child would go on with its parent's prefix and count, and repeat its ids.
-    os.register_at_fork(after_in_child=_ids.renew)
+# A forked child would go on with its parent's prefix and count, and repeat its ids.
+os.register_at_fork(after_in_child=_ids.renew)
 
 #: A new trace id; any thread, about 0.2 microseconds.
 new_trace_id = _ids.new

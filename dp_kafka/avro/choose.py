@@ -96,10 +96,8 @@ def _fit(node: Node, cls: type) -> int:  # noqa: PLR0911 - one for each type
             return _OWN if is_array(cls) else _NO
         case Map():
             return _OWN if issubclass(cls, Mapping) else _NO
-        case Record():
+        case _:  # a record, as no union stands in a union
             return _OWN if holds_fields(cls) else _NO
-        case Union():
-            return _NO  # no union stands in a union
 
 
 def _fit_primitive(kind: str, cls: type) -> int:

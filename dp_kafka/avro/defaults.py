@@ -52,7 +52,7 @@ def default_value(node: Node, value: Any) -> Any:  # noqa: PLR0911 - one for eac
             return {key: _at(f"[{key!r}]", node.values, item) for key, item in value.items()}
         case Union():
             return _union(node, value)
-        case Record():
+        case _:
             return _record(node, value)
 
 

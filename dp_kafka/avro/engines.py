@@ -179,7 +179,7 @@ def _wire(node: Node, names: _Names) -> Any:  # noqa: PLR0911 - one for each typ
             return {"type": "map", "values": _wire(node.values, names)}
         case Union():
             return _wire_union(node, names)
-        case Fixed() | Enum() | Record():
+        case _:
             name, known = names.define(node)
             if known:
                 return name

@@ -13,7 +13,6 @@ from dp_kafka.avro.nodes import (
     Map,
     Node,
     Primitive,
-    Record,
     Union,
     empty_on_the_wire,
     label,
@@ -83,7 +82,7 @@ class _Cursor:
                 self.blocks(node, node.items)
             case Map():
                 self.blocks(node, node.values)
-            case Record():
+            case _:
                 for field in node.fields:
                     self.inside(f".{field.name}", field.type)
 

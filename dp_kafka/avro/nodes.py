@@ -149,7 +149,7 @@ def label(node: Node) -> str:  # noqa: PLR0911 - one for each type
             return "array"
         case Map():
             return "map"
-        case Union():
+        case _:
             return " or ".join(label(branch) for branch in node.branches)
 
 

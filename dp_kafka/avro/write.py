@@ -56,7 +56,7 @@ class Writer:
                 return _map(self.compile(node.values))
             case Union():
                 return self._union(node)
-            case Record():
+            case _:
                 return self._record(node)
 
     def _record(self, node: Record) -> Convert:
