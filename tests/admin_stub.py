@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 __all__ = ["AdminStub", "StoredAcl"]
 
 #: The requests that it answers, with their versions: those before tagged fields.
-_VERSIONS = {18: (0, 0), 3: (0, 8), 19: (2, 4), 29: (1, 1), 30: (1, 1), 32: (1, 1)}
+_VERSIONS = {18: (0, 0), 2: (2, 2), 3: (0, 8), 19: (2, 4), 29: (1, 1), 30: (1, 1), 32: (1, 1)}
 UNSUPPORTED_VERSION, TOPIC_ALREADY_EXISTS, CLUSTER_AUTHORIZATION_FAILED = 35, 36, 31
 _DESCRIBE, _NO_OPERATIONS = 8, -(2**31)
 
@@ -100,6 +100,9 @@ class AdminStub:
             case 18:
                 entries = [struct.pack(">hhh", kind, *range_) for kind, range_ in _VERSIONS.items()]
                 return _h(0 if version == 0 else UNSUPPORTED_VERSION) + _array(entries)
+            case 2:
+                request.take("i"), request.take("b")  # who asks, and the isolation level
+                return _i(0) + _array(request.array(lambda: self._list_offsets(request)))
             case 3:
                 return self._metadata()
             case 19:
@@ -123,6 +126,12 @@ class AdminStub:
         ]
         operations = 1 << _DESCRIBE if self.may_describe else 0
         return _i(0) + _array([broker]) + _text("stub") + _i(1) + _array(topics) + _i(operations)
+
+    def _list_offsets(self, request: _Reader) -> bytes:
+        """All partitions are empty."""
+        name = request.text()
+        numbers = request.array(lambda: (request.take("i"), request.take("q"))[0])
+        return _text(name) + _array([_i(each) + _h(0) + struct.pack(">qq", -1, 0) for each in numbers])
 
     def _create_topics(self, request: _Reader) -> list[bytes]:
         def read() -> tuple[str, int, dict[str, str]]:

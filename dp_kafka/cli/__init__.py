@@ -34,11 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return demo.main(given[1:])
     missing = [package for package in _EXTRA if importlib.util.find_spec(package) is None]
-    more = importlib.util.find_spec(_COMMANDS) is not None
-    if more and not missing:
+    if not missing:
         code: int = importlib.import_module(_COMMANDS).main(given)
         return code
-    parser = _parser(f"More commands come with: {_INSTALL}" if more else None)
+    parser = _parser()
     if name is not None and not name.startswith("-"):
         parser.error(_not_here(name, missing))
     parser.parse_args(given)
@@ -46,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(epilog: str | None) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dp-kafka",
         description="Commands of dp_kafka.",
         usage="%(prog)s [--help] [--version] COMMAND ...",
-        epilog=epilog,
+        epilog=f"More commands come with: {_INSTALL}",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
@@ -60,7 +59,5 @@ def _parser(epilog: str | None) -> argparse.ArgumentParser:
 
 
 def _not_here(name: str, missing: Sequence[str]) -> str:
-    if not missing:
-        return f"there is no command {name!r}, only demo"
     packages = "the package" + ("s " if len(missing) > 1 else " ") + " and ".join(missing)
     return f"{name!r} is not available without {packages}, only demo is: {_INSTALL}"

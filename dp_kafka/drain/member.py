@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from dp_kafka.config import ConsumerGroupConfig
 from dp_kafka.config.rdkafka import consumer_properties
@@ -138,6 +138,10 @@ class Member:
             self._client.poll(0)
             while self._client.assignment() and time.monotonic() < until:
                 self._client.poll(_POLL / 10)
+        except KafkaException:
+            # After a fatal error, such as a broker's refusal with KIP-848, it can do nothing more. The error
+            # has been told, and this one would cover it.
+            pass
         finally:
             self._client.close()
 

@@ -251,6 +251,12 @@ def test_a_topic_is_created_once_and_told(stub: AdminStub, run: Run) -> None:
     assert stub.topics == {}
     assert run(*create)[:2] == (0, "topic audit created with 3 partitions\n")
     assert stub.topics == {"audit": (3, {"retention.ms": "1000"})}
+    code, out, _ = run("topics", "describe", "audit")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[1:4]] == [["0", "0"], ["1", "0"], ["2", "0"]]
+    assert out.splitlines()[4:] == ["retention.ms = 1000"], "its own settings, not those of the broker"
+    settings = json.loads(run("topics", "describe", "audit", "--json")[1])["settings"]
+    assert settings == {"retention.ms": "1000"}
     assert run(*create)[:2] == (0, "topic audit is there already, with 3 partitions\n")
     code, out, _ = run("topics", "create", "audit", "--partitions", "5", "--json")
     assert code == 1, "it has other partitions"

@@ -162,7 +162,7 @@ def test_health_is_the_verdict_of_the_check(
     code, out, _ = run("health", name)
     assert code == 1
     assert out.startswith(f"CRITICAL  broker(s) not reachable at: [{away}]")
-    assert run("health", "--timeout", "1", "--json", name)[0] == 1
+    assert run("health", "--timeout", "0.5", "--json", name)[0] == 1
 
 
 # -- lag ------------------------------------------------------------------------------------------------
@@ -268,6 +268,18 @@ def test_drain_as_json_and_one_that_fails_is_1(run: Run, topic: TopicFactory, se
     assert "no topic 'missing'" in bad["error"]
 
 
+def test_a_drain_that_fails_says_why_below_the_table(
+    run: Run, topic: TopicFactory, send: SendFunction
+) -> None:
+    name = topic()
+    send(name, *"abc")
+    code, out, err = run("drain", "--group", f"g-{name}", name, "missing", "--yes")
+    assert code == 1
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[:3] for row in rows[1:]] == [[name, f"g-{name}", "3"], ["missing", f"g-{name}", "0"]]
+    assert err.startswith("missing: there is no topic 'missing' on this cluster")
+
+
 # -- redrive --------------------------------------------------------------------------------------------
 
 
@@ -301,6 +313,12 @@ def test_redrive_that_cannot_is_1_with_what_was_done(
     assert (document["count"], document["left"], document["by_topic"]) == (1, 1, {name: 1})
     assert "'missing' is not on this cluster" in document["error"]
     assert "'missing' is not on this cluster" in err
+
+
+def test_redrive_of_a_topic_without_letters_says_so(run: Run, topic: TopicFactory) -> None:
+    code, out, err = run("redrive", topic())
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"0 dead letters sent back in \d+\.\d s\n", out)
 
 
 # -- produce and consume --------------------------------------------------------------------------------
@@ -504,6 +522,44 @@ def test_messages_that_no_broker_takes_are_1(run: Run, topic: TopicFactory, tmp_
     assert document["delivered"] == 0
     assert document["error"]
     assert "dp-kafka: " in err
+
+
+@pytest.fixture
+def own(own_cluster: EmbeddedCluster, run: Run, monkeypatch: pytest.MonkeyPatch) -> EmbeddedCluster:
+    """A cluster of the test's own, with a topic "t", which commands use."""
+    own_cluster.create_topic("t")
+    monkeypatch.setenv("KAFKA_ADDR", own_cluster.bootstrap_servers)
+    return own_cluster
+
+
+def test_messages_that_the_broker_refuses_are_counted_and_1(
+    own: EmbeddedCluster, run: Run, tmp_path: Path
+) -> None:
+    own.inject_errors("Produce", "TOPIC_AUTHORIZATION_FAILED")
+    code, _, err = produce(run, tmp_path, "a\n", "t")
+    assert code == 1
+    assert err.startswith("0 messages delivered to t\ndp-kafka: 1 not delivered: ")
+    assert "TOPIC_AUTHORIZATION_FAILED" in err
+    code, _, err = produce(run, tmp_path, "a\n", "t")
+    assert (code, err) == (0, "1 message delivered to t\n")
+
+
+def test_messages_that_no_broker_acknowledges_in_time_are_1(
+    own: EmbeddedCluster, run: Run, tmp_path: Path
+) -> None:
+    own.inject_errors("Produce", ("NO_ERROR", 2.5))
+    code, out, err = produce(run, tmp_path, "a\n", "t", "--timeout", "0.5", "--json")
+    assert code == 1
+    assert json.loads(out)["error"] == "1 message not acknowledged within 0.5 s"
+    assert err.endswith("dp-kafka: 1 message not acknowledged within 0.5 s\n")
+
+
+@pytest.mark.early
+def test_a_group_that_gives_no_assignment_is_3(own: EmbeddedCluster, run: Run) -> None:
+    own.set_group_rebalance_delay(600)
+    code, out, err = run("consume", "t", "--group", "g", "--timeout", "0.1")
+    assert (code, out) == (3, "")
+    assert "the group gave no assignment within 0.1 s" in err
 
 
 # -- topics ---------------------------------------------------------------------------------------------

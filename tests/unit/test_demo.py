@@ -16,6 +16,7 @@ import pytest
 import dp_kafka.cli
 from dp_kafka import __version__
 from dp_kafka.cli import demo
+from dp_kafka.errors import DeliveryError
 
 GOOD = demo.Report(
     messages=30,
@@ -84,6 +85,27 @@ def test_the_exit_code_is_1_when_the_counts_disagree(
     )
     assert demo.main(["--messages", "100", "--partitions", "2"]) == 1
     assert "The counts disagree" in capsys.readouterr().out
+
+
+def test_the_demo_ends_where_nothing_moves_any_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is never handled is told, not waited for without end."""
+    monkeypatch.setattr(demo, "PATIENCE", 2.0)
+    monkeypatch.setattr(demo, "AHEAD", 10)
+    monkeypatch.setattr(demo.Counts, "handle", lambda self, worker_id, message: None)
+    assert demo.main(["--messages", "100", "--partitions", "2"]) == 1
+    printed = capsys.readouterr().out
+    assert "of 100 were sent" in printed
+    assert "sent and handled differ" in printed
+
+
+def test_a_message_that_the_broker_refuses_is_not_counted_as_sent() -> None:
+    counts = demo.Counts(2, 1)
+    counts.on_delivery(DeliveryError("refused", topic="t"), None)
+    report = counts.report([0], 1, 0.1)
+    assert (report.sent, report.failed) == ((0,), 1)
+    assert not report.agrees
 
 
 def test_progress_is_plain_lines_when_there_is_no_terminal() -> None:

@@ -8,6 +8,7 @@ import threading
 import uuid
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from dp_kafka import ConfigError, DeadLetter, KafkaClientError, Message, UnknownTopicError
@@ -15,7 +16,15 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.processing.deadletter import HEADERS, PREFIX
 from dp_kafka.reading import GroupReader
 from dp_kafka.redrive import RedriveConfig, RedriveError, RedriveProgress, redrive
-from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
+from tests.conftest import (
+    CLASSIC,
+    INCREMENTAL,
+    CommittedFunction,
+    GroupFactory,
+    SendFunction,
+    TopicFactory,
+    committed_offset,
+)
 from tests.sending import nobody, on_broker, received
 from tests.waiting import PATIENCE, Collected, Logged, fields
 
@@ -343,3 +352,73 @@ def test_two_redrives_share_the_partitions_and_lose_none(
     sent = on_broker(cluster, name)
     values = {each.value() for each in received(cluster, name, sent)}
     assert values == {f"{partition}-{n}".encode() for partition in range(2) for n in range(700)}
+
+
+# -- on a cluster of its own, where errors are told to the broker --------------------------------------------
+
+
+@pytest.fixture
+def letters(own_cluster: EmbeddedCluster) -> RedriveConfig:
+    """Three letters in "dead", from the topic "original"."""
+    plain = confluent_kafka.Producer({"bootstrap.servers": own_cluster.bootstrap_servers, "linger.ms": 0})
+    for name in ("dead", "original"):
+        own_cluster.create_topic(name)
+    for value in "abc":
+        plain.produce("dead", value, headers=letter_of("original"))
+    assert plain.flush(PATIENCE) == 0
+    return RedriveConfig(
+        own_cluster.broker_addrs, "dead", timeout=PATIENCE, librdkafka=INCREMENTAL, producer_librdkafka=QUICK
+    )
+
+
+def test_a_group_that_gives_no_assignment_is_an_error_in_time(
+    own_cluster: EmbeddedCluster, letters: RedriveConfig
+) -> None:
+    own_cluster.set_group_rebalance_delay(600)
+    with pytest.raises(RedriveError, match=r"the group gave no assignment within 1 s") as caught:
+        redrive(dataclasses.replace(letters, librdkafka=CLASSIC, timeout=1.0))
+    assert (caught.value.result.count, caught.value.result.left) == (0, 3)
+
+
+def test_a_stop_before_the_group_has_given_an_assignment_ends_it(
+    own_cluster: EmbeddedCluster, letters: RedriveConfig
+) -> None:
+    own_cluster.set_group_rebalance_delay(600)
+    stop = threading.Event()
+    stop.set()
+    result = redrive(dataclasses.replace(letters, librdkafka=CLASSIC), stop=stop)
+    assert (result.count, result.left) == (0, 3)
+
+
+def test_a_broker_that_gives_no_letters_is_an_error_in_time(
+    own_cluster: EmbeddedCluster, letters: RedriveConfig
+) -> None:
+    own_cluster.inject_errors("Fetch", *[("NO_ERROR", 4.0)] * 3)
+    with pytest.raises(RedriveError, match=r"no letter came within 1\.5 s") as caught:
+        redrive(dataclasses.replace(letters, timeout=1.5))
+    assert (caught.value.result.count, caught.value.result.left) == (0, 3)
+
+
+def test_a_progress_that_one_may_not_commit_is_an_error(
+    own_cluster: EmbeddedCluster, letters: RedriveConfig
+) -> None:
+    own_cluster.inject_errors("OffsetCommit", "GROUP_AUTHORIZATION_FAILED")
+    with pytest.raises(
+        RedriveError, match=r"the progress could not be committed: GROUP_AUTHORIZATION"
+    ) as caught:
+        redrive(letters)
+    assert (caught.value.result.count, caught.value.result.left) == (3, 3), "sent, and not committed"
+    assert on_broker(own_cluster, "original") == 3
+
+
+def test_a_rebalance_on_top_of_the_commit_is_told_and_the_letters_may_go_twice(
+    own_cluster: EmbeddedCluster, letters: RedriveConfig, logged: Logged
+) -> None:
+    own_cluster.inject_errors("OffsetCommit", "UNKNOWN_MEMBER_ID")
+    result = redrive(letters)
+    told = fields(logged.wait("progress not committed, letters may go back twice"))
+    assert told["partitions"] == [0]
+    assert "UNKNOWN_MEMBER_ID" in told["error"]
+    assert result.left == 3 * (committed_offset(own_cluster, letters.group_name, "dead") is None)
+    assert redrive(letters).left == 0
+    assert on_broker(own_cluster, "original") >= 3

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
-import decimal
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,11 +100,7 @@ def _plain(value: Any) -> Any:
         return base64.b64encode(value).decode()
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)
-    return repr(value)
+    return str(value)  # a Decimal or a UUID
 
 
 class Outgoing:
