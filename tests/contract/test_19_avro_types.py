@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import numbers
 import uuid
 from typing import Any
 
@@ -273,3 +274,109 @@ def test_19_3_blocks_that_tell_their_size_in_bytes_are_read(engine: str) -> None
     assert schema.unmarshal(b"\x03\x04\x02\x04\x00") == {"x": [1, 2]}
     with pytest.raises(UnmarshalError, match=r"event\.x\[2\]: the data ends inside this long"):
         schema.unmarshal(b"\x03\x04\x02\x04\x02")
+
+
+# -- what is rare, with either package -------------------------------------------------------------------
+
+
+class Odd(enum.Enum):
+    RED = "red"
+    ONE = 1
+
+
+class Int64:
+    """An integer of another package, as numpy has them."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __index__(self) -> int:
+        return self._number
+
+
+numbers.Integral.register(Int64)
+
+
+def test_members_of_an_enumeration_and_other_integers_stand_for_their_values(engine: str) -> None:
+    assert marshalled("string", Odd.RED, engine) == marshalled("string", "red", engine)
+    assert marshalled("long", Odd.ONE, engine) == marshalled("long", 1, engine)
+    assert marshalled("long", Int64(2**40), engine) == marshalled("long", 2**40, engine)
+    assert marshalled(["null", "long"], Int64(7), engine) == marshalled(["null", "long"], 7, engine)
+    with pytest.raises(MarshalError, match="expected int, found Int64 out of range"):
+        marshalled("int", Int64(2**40), engine)
+
+
+def test_a_union_takes_the_branch_of_the_logical_type(engine: str) -> None:
+    millis = {"type": "long", "logicalType": "timestamp-millis"}
+    amount = {"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}
+    schema = Schema(one(["string", millis, amount, "boolean"]), engine=engine)
+    when = dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.timezone.utc)
+    for value in (when, decimal.Decimal("12.34"), True, "text"):
+        assert schema.unmarshal(schema.marshal({"x": value})) == {"x": value}
+
+
+def test_a_union_of_one_type_says_what_is_wrong_with_it(engine: str) -> None:
+    with pytest.raises(MarshalError, match="x: expected string, found int"):
+        marshalled(["string"], 5, engine)
+
+
+def test_a_union_says_what_is_wrong_inside_of_the_one_branch_that_is_meant(engine: str) -> None:
+    longs = {"type": "array", "items": "long"}
+    with pytest.raises(MarshalError, match=r"x\[1\]: expected long, found str"):
+        marshalled(["null", "string", longs], [1, "secret"], engine)
+
+
+def test_a_default_is_written_each_time_it_is_needed(engine: str) -> None:
+    schema = Schema(one({"type": "array", "items": "long"}, default=[1, 2]), engine=engine)
+    first = schema.marshal({})
+    assert schema.marshal({}) == first == schema.marshal({"x": [1, 2]})
+
+
+@pytest.mark.parametrize(("default", "found"), [("NaN", "nan"), ("Infinity", "inf"), ("-Infinity", "-inf")])
+def test_a_default_may_be_a_number_that_json_does_not_have(engine: str, default: str, found: str) -> None:
+    schema = Schema(one("double", default=default), engine=engine)
+    assert str(schema.unmarshal(schema.marshal({}))["x"]) == found
+
+
+def test_the_index_of_a_symbol_that_is_not_there_is_told(engine: str) -> None:
+    schema = Schema(one({"type": "enum", "name": "Suit", "symbols": ["HEARTS", "SPADES"]}), engine=engine)
+    assert schema.unmarshal(b"\x02") == {"x": "SPADES"}
+    with pytest.raises(UnmarshalError, match="x: the index of a symbol is not one of enum Suit"):
+        schema.unmarshal(b"\x0a")
+
+
+def test_a_reader_schema_adds_defaults_and_converts_and_is_compiled_once(engine: str) -> None:
+    """Strings are read as bytes, and those as a decimal; what is new has its default, one of its own."""
+    writer = Schema(one("string"), engine=engine)
+    amount = {"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}
+    fields = [
+        {"name": "x", "type": amount},
+        {"name": "count", "type": "long", "default": 7},
+        {"name": "tags", "type": {"type": "array", "items": "string"}, "default": ["new"]},
+    ]
+    reader = Schema({"type": "record", "name": "One", "fields": fields}, engine=engine)
+    data = writer.marshal({"x": "\x04\x02"})
+    events = [writer.unmarshal(data, reader_schema=reader) for _ in range(2)]
+    assert events[0] == {"x": decimal.Decimal("10.26"), "count": 7, "tags": ["new"]}
+    events[0]["tags"].append("mine")
+    assert events[1]["tags"] == ["new"]
+
+
+def test_a_record_of_very_many_fields_is_written_as_any_other(engine: str) -> None:
+    """What checks values before they go to fastavro is code that is made, and not without a bound."""
+    fields = [{"name": f"f{number}", "type": ["null", "long"]} for number in range(700)]
+    schema = Schema({"type": "record", "name": "Wide", "fields": fields}, engine=engine)
+    event = {f"f{number}": number if number % 2 else None for number in range(700)}
+    assert schema.unmarshal(schema.marshal(event)) == event
+    with pytest.raises(MarshalError, match="f3: expected long, found str"):
+        schema.marshal({**event, "f3": "secret"})
+
+
+def test_a_type_of_very_many_parts_is_written_as_any_other(engine: str) -> None:
+    fields = [{"name": f"f{number}", "type": ["null", "long"]} for number in range(700)]
+    inner = {"type": "record", "name": "Wide", "fields": fields}
+    event = {"x": {f"f{number}": number for number in range(700)}}
+    schema = Schema(one(inner), engine=engine)
+    assert schema.unmarshal(schema.marshal(event)) == event
+    with pytest.raises(MarshalError, match=r"x\.f9: expected long, found str"):
+        schema.marshal({"x": {**event["x"], "f9": "secret"}})

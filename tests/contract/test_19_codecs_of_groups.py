@@ -325,3 +325,16 @@ def test_messages_taken_from_the_channel_are_decoded_when_somebody_looks(
     with pytest.raises(UnmarshalError):
         _ = second.event
     second.release()
+
+
+def test_a_batch_that_can_be_decoded_reaches_the_handler_whole(
+    topic: TopicFactory, send: SendFunction, group: MakeGroup, committed: CommittedFunction
+) -> None:
+    name = topic()
+    send(name, "1", "2", "3")
+    handled: Collected[list[Any]] = Collected()
+    made = group(name, JsonCodec(), batch_size=3, batch_wait_time=5)
+    made.register_batch_handler(lambda batch: handled.add([message.event for message in batch]))
+    made.start()
+    assert handled.wait(1) == [[1, 2, 3]]
+    eventually(lambda: committed(name, name), 3)

@@ -12,7 +12,7 @@ import types
 import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, NewType, TypedDict
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 
 import pytest
 from hypothesis import given
@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from dp_kafka import ConfigError, MarshalError
 from dp_kafka.avro import Schema, UnmarshalError
 from dp_kafka.codecs import AvroCodec, BytesCodec, Codec, JsonCodec
+from dp_kafka.events.fields import ByClass
 from tests.avro_events import AN_ORDER, ORDER, Item, Order, one
 
 ENGINES = ("json", "orjson")
+T = TypeVar("T")
 
 
 @pytest.fixture(params=ENGINES)
@@ -347,3 +349,39 @@ def test_avro_as_a_codec() -> None:
 @pytest.mark.parametrize("codec", [JsonCodec(), BytesCodec(), AvroCodec(ORDER)], ids=repr)
 def test_each_codec_has_the_two_methods(codec: Any) -> None:
     assert isinstance(codec, Codec)
+
+
+def test_a_hint_that_names_no_class_takes_any_value(codec: JsonCodec) -> None:
+    @dataclass
+    class Box(Generic[T]):
+        content: T
+        label: str = ""
+
+    for content in ("text", 5, [1, None], {"a": 1}, None):
+        built = JsonCodec(Box, engine=codec.engine).decode(codec.encode({"content": content}))
+        assert built == Box(content)
+
+
+def test_a_time_that_is_no_text_is_refused_by_its_type(codec: JsonCodec) -> None:
+    @dataclass
+    class Event:
+        when: dt.datetime
+
+    with pytest.raises(UnmarshalError, match="when: expected datetime, found int"):
+        JsonCodec(Event, engine=codec.engine).decode(b'{"when": 1700000000}')
+
+
+def test_a_program_that_makes_classes_while_it_runs_does_not_grow_for_ever() -> None:
+    made: list[type] = []
+
+    def name_of(cls: type) -> str:
+        made.append(cls)
+        return cls.__name__
+
+    names = ByClass(name_of)
+    classes = [type(f"Made{number}", (), {}) for number in range(ByClass._BOUND + 5)]
+    assert [names[cls] for cls in classes] == [cls.__name__ for cls in classes]
+    assert len(names) == ByClass._BOUND
+    made.clear()
+    assert (names[classes[0]], names[classes[-1]]) == ("Made0", classes[-1].__name__)
+    assert made == [classes[-1]], "what was not kept is made again"

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dp_kafka.config import AdminConfig, Offset, Ordering, SecurityConfig
+from dp_kafka.config import AdminConfig, DeadLetter, Offset, Ordering, RetryPolicy, SecurityConfig
 from dp_kafka.config.rdkafka import consumer_properties
+from dp_kafka.errors import ConfigError
 from tests.configs import accept, both, consumer, producer, refused
 
 
@@ -341,3 +342,54 @@ def test_no_repr_shows_a_raw_secret(make: Any, name: str) -> None:
         assert "visible" in text
     assert isinstance(config.librdkafka, Mapping)
     assert config.librdkafka[name] == "hunter2"
+
+
+@pytest.mark.parametrize("name", ["retry", "dead_letter"])
+def test_what_becomes_of_failures_is_an_object_of_its_own_class(name: str) -> None:
+    kind = {"retry": "RetryPolicy", "dead_letter": "DeadLetter"}[name]
+    with pytest.raises(ConfigError, match=f"{name} must be a {kind} or None, found 'dead'") as caught:
+        consumer(**{name: "dead"})
+    assert caught.value.field == name
+
+
+def test_dead_letters_go_to_another_topic() -> None:
+    """To the same they would come again, and fail again, without end."""
+    with pytest.raises(ConfigError, match="must name another topic") as caught:
+        consumer(topic="orders", dead_letter=DeadLetter("orders"))
+    assert caught.value.field == "dead_letter"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "complaint"),
+    [
+        ({"min_period": 5, "max_period": 1}, "min_period", "smaller or equal to max_period"),
+        ({"retry_on": "ValueError"}, "retry_on", "an exception type or a tuple of them"),
+        ({"give_up_on": (ValueError, KeyError("x"))}, "give_up_on", "an exception type or a tuple of them"),
+        ({"retry_on": int}, "retry_on", "an exception type or a tuple of them"),
+    ],
+)
+def test_a_retry_policy_that_makes_no_sense_is_refused(
+    fields: dict[str, Any], field: str, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        RetryPolicy(**fields)
+    assert caught.value.field == field
+
+
+def test_slow_handlers_need_not_be_told() -> None:
+    assert consumer(slow_handler_seconds=None).slow_handler_seconds is None
+    with pytest.raises(ConfigError, match="slow_handler_seconds"):
+        consumer(slow_handler_seconds=0)
+
+
+def test_a_secret_of_the_wrong_type_is_named_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="sasl_password must be a string; its value is not shown") as caught:
+        SecurityConfig(sasl_mechanism="PLAIN", sasl_username="me", sasl_password=b"hunter2")  # type: ignore[arg-type]
+    assert "hunter2" not in str(caught.value)
+
+
+def test_certificates_that_are_not_given_may_be_none() -> None:
+    """As `os.environ.get(…)` gives it."""
+    config = SecurityConfig(root_ca_certs=None)  # type: ignore[arg-type]
+    assert config == SecurityConfig()
+    assert config.root_ca_certs == ""
