@@ -45,6 +45,15 @@ def test_12_1_the_channels_of_a_consumer_group(consumer_group: GroupFactory) -> 
     assert isinstance(channels.state, StateMachine)
 
 
+def test_12_1_the_consume_channel_takes_true_and_false_alone(consumer_group: GroupFactory) -> None:
+    """A text such as "false" is true in Python, and would start the consumer."""
+    channel = consumer_group("topic", broker_addrs=AWAY).channels.consume
+    for wrong in ("false", 1, None):
+        with pytest.raises(TypeError, match=f"takes True or False, but got {type(wrong).__name__}"):
+            channel.put(wrong)  # type: ignore[arg-type]
+    assert channel.qsize() == 0
+
+
 def test_12_1_upstream_holds_one_message_of_each_partition_however_many_are_buffered(
     topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
 ) -> None:

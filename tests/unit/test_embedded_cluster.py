@@ -491,6 +491,8 @@ class TestFaults:
         assert errors == ["MSG_SIZE_TOO_LARGE", "INVALID_RECORD", None]
         with pytest.raises(EmbeddedClusterError, match="Produce, Fetch only"):
             cluster.inject_partition_errors("t", 1, "JoinGroup", "UNKNOWN")
+        with pytest.raises(EmbeddedClusterError, match="no error was given"):
+            cluster.inject_partition_errors("t", 1, "Produce")
 
     def test_commit(self, cluster: EmbeddedCluster, consumer: Callable[..., Consumer]) -> None:
         cluster.create_topic("t")
@@ -781,6 +783,30 @@ class TestLibrary:
         with pytest.raises(EmbeddedClusterError, match=r"topic_delete needs librdkafka 2\.15\.0"):
             cluster.delete_topic("t")
         cluster.create_topic("t")
+
+    def test_a_client_that_is_too_old(
+        self, cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What would crash it, or would do nothing, is refused with the version that is needed."""
+        monkeypatch.setattr(LIBRARY, "version_info", (2, 6, 0))
+        with pytest.raises(
+            EmbeddedClusterError, match=r"set_topic_error\(\) needs librdkafka 2\.10\.0 or newer"
+        ):
+            cluster.set_topic_error("t", "UNKNOWN_TOPIC_OR_PART")
+
+    def test_a_cluster_of_an_old_librdkafka(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without KIP-848 and a controller to choose, messages go through all the same."""
+        for name in (
+            "rd_kafka_mock_set_group_consumer_heartbeat_interval_ms",
+            "rd_kafka_mock_set_controller_id",
+        ):
+            monkeypatch.delitem(LIBRARY._functions, name, raising=False)
+        with EmbeddedCluster() as old:
+            assert not old.has_consumer_protocol
+            old.create_topic("t")
+            client = producer(old)
+            client.produce("t", b"value")
+            assert client.flush(PATIENCE) == 0
 
     def test_there_is_one_copy(self) -> None:
         """The library is the one that the clients use, not a second copy of it."""

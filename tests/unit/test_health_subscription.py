@@ -224,3 +224,17 @@ def test_an_unknown_check_is_refused(health: HealthCheck) -> None:
     for unknown in ("unknown", Pushed(), HealthCheck().add_check("known", Pushed())):
         with pytest.raises(HealthCheckError, match=r"none of the checks \['known'\]"):
             health.subscribe(Subscriber(), unknown)
+
+
+def test_who_hears_of_all_checks_goes_on_hearing_of_all(health: HealthCheck) -> None:
+    """A further subscription to one of them adds nothing, and takes nothing away."""
+    first, other = Pushed(), Pushed()
+    subscriber = Subscriber()
+    check = health.add_check("first", first)
+    health.add_check("other", other)
+    health.subscribe(subscriber)
+    health.subscribe(subscriber, check)
+    health.start()
+    subscriber.wait_told(Status.OK)
+    other.say(Status.WARNING)
+    subscriber.wait_told(Status.OK, Status.WARNING)

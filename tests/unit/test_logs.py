@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
 from dp_kafka.errors import DpKafkaError
-from dp_kafka.logs import log_error, log_event
+from dp_kafka.logs import log_error, log_event, log_still_running
+from tests.waiting import Logged, fields
 
 
 class NoText(Exception):
@@ -37,3 +39,13 @@ def test_a_field_without_a_repr_is_logged_all_the_same(caplog: pytest.LogCapture
     for record in caplog.records:
         assert "mine=<NoRepr, whose repr() raised ValueError>" in record.getMessage()
     assert len(caplog.records) == 2
+
+
+def test_a_thread_that_has_ended_meanwhile_is_not_told_as_running(logged: Logged) -> None:
+    ended = threading.Thread(target=lambda: None, name="ended")
+    ended.start()
+    ended.join()
+    log_still_running(logging.getLogger("dp_kafka.test"), [ended, threading.current_thread()], {})
+    assert [fields(each)["thread"] for each in logged.of("still running")] == [
+        threading.current_thread().name
+    ]

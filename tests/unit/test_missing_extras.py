@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -63,3 +64,12 @@ def test_every_import_that_may_fail_says_what_to_install() -> None:
         if re.search(r"except \(?(ImportError|ModuleNotFoundError)", path.read_text())
     }
     assert guarded <= {place for place, _ in NAMED}
+
+
+@pytest.mark.parametrize("package", ["dp_kafka.codecs", "dp_kafka.health"])
+def test_a_name_that_a_package_has_not_is_an_attribute_error_with_it(package: str) -> None:
+    """Their names are imported when somebody asks for them; `hasattr` and typing errors work as elsewhere."""
+    module = importlib.import_module(package)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Jsoncodec'"):
+        _ = module.Jsoncodec
+    assert not hasattr(module, "Jsoncodec")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import signal
@@ -20,10 +21,12 @@ from dp_kafka import (
     ChannelClosed,
     ClosedError,
     DeliveryError,
+    KafkaClientError,
     NotInitialisedError,
     Producer,
     ProducerConfig,
 )
+from dp_kafka.health import CheckState, Status
 from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.producer import closing
 from tests.conftest import ProducerFactory, TopicFactory
@@ -456,3 +459,39 @@ def test_where_no_thread_can_be_started_the_caller_closes(
     monkeypatch.setattr(made._closer, "start", refuses)
     assert made.close(timeout=PATIENCE) == 0
     assert made.channels.closed.is_set()
+
+
+def test_a_producer_that_may_write_nowhere_closes_and_reports_what_it_has(
+    own_cluster: EmbeddedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker gives it no id, which is fatal to librdkafka: docs/troubleshooting.md."""
+    own_cluster.create_topic("t")
+    own_cluster.inject_errors("InitProducerId", *["CLUSTER_AUTHORIZATION_FAILED"] * 100)
+    outcomes, accepted = Outcomes(), 0
+    with Producer(ProducerConfig(own_cluster.broker_addrs, "t")) as made:
+        # librdkafka may know the refusal before the first of them.
+        with contextlib.suppress(ClosedError, DeliveryError):
+            for _ in range(3):
+                made.send_bytes(b"v", on_delivery=outcomes.outcome, timeout=PATIENCE)
+                accepted += 1
+        assert made.channels.closed.wait(PATIENCE)
+        state = CheckState("producer")
+        made.checker(state)
+        assert state.status is Status.CRITICAL
+        assert "uthorization failed" in state.message
+        with pytest.raises(ClosedError):
+            made.send_bytes(b"v")
+    assert "delivery thread died" in caplog.text
+    found = [error for error in made.channels.errors if isinstance(error, KafkaClientError)]
+    assert any(error.fatal and error.permanent for error in found)
+    assert all(isinstance(error, DeliveryError) for error, _ in outcomes.wait(accepted))
+    assert len(outcomes.items) == accepted, "each that was accepted has its report"
+
+
+def test_errors_of_a_closed_producer_are_logged_by_no_thread(
+    topic: TopicFactory, producer: ProducerFactory
+) -> None:
+    made = producer(topic())
+    made.close()
+    made.log_errors()
+    assert not [each for each in threading.enumerate() if each.name.endswith(f":{made.topic}")]
