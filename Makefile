@@ -49,11 +49,12 @@ test-oldest: $(OLDEST)/.installed ## run scenarios and test kit with the oldest 
 test-kafka: $(TESTABLE) ## run those on Apache Kafka (needs Java 17 and Maven)
 	$(PY) -m pytest -m kafka
 
-coverage: $(TESTABLE) ## run every test that needs no Apache Kafka, and fail if they run under 95 % of the code
+coverage: $(TESTABLE) ## run every test that needs no Apache Kafka, and fail if they run under 95 % of lines or branches
 	rm -rf .coverage
 	$(PY) -m coverage run -m pytest -m "not kafka" --numprocesses $(WORKERS) --dist worksteal $(UNMEASURED)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
+	@$(PY) -m tests.branches --least 95
 
 mutants: $(MUTABLE) ## change the code in small ways, and show what no test notices; see CONTRIBUTING.md
 	rm -rf mutants
