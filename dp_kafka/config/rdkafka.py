@@ -10,7 +10,7 @@ through `dp_kafka.config.properties.redacted`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dp_kafka.config.checks import addresses, shown
 from dp_kafka.config.pem import inline_text
@@ -57,6 +57,7 @@ _STATISTICS_MS = 5_000
 
 # librdkafka's own defaults, which ours must not undercut or exceed.
 _MAX_POLL_INTERVAL_MS = 300_000
+_RETRY_BACKOFF_MS = 100
 _RETRY_BACKOFF_MAX_MS = 1_000
 _MESSAGE_MAX_BYTES = 1_000_000
 _FETCH_MAX_BYTES = 52_428_800
@@ -321,6 +322,22 @@ def _number(value: Any, name: str) -> int:
 def is_kip_848(properties: Mapping[str, Any]) -> bool:
     """Whether a consumer's properties choose the newer group protocol."""
     return str(properties.get("group.protocol", "classic")).lower() == "consumer"
+
+
+class RetryBackoff(NamedTuple):
+    """When librdkafka tries a request again by itself, in seconds after the answer that it did not like."""
+
+    shortest: float  #: the first time, at the earliest
+    longest: float  #: the second and last time, at the latest
+
+
+def retry_backoff(config: ConsumerGroupConfig) -> RetryBackoff:
+    """The backoff of a consumer's requests: doubled for the second try, and up to 20 % more or less."""
+    properties = consumer_properties(config)
+    name, name_of_longest = "retry.backoff.ms", "retry.backoff.max.ms"
+    first = _number(properties.get(name, _RETRY_BACKOFF_MS), name)
+    longest = _number(properties.get(name_of_longest, _RETRY_BACKOFF_MAX_MS), name_of_longest)
+    return RetryBackoff(min(0.8 * first, longest) / 1000, min(1.2 * 2 * first, longest) / 1000)
 
 
 def refused(error: BaseException) -> ConfigError:

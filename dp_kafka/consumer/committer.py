@@ -1,4 +1,14 @@
-"""Commits of one session on its client: rounds of the group commit, and synchronous ones. POLL THREAD."""
+"""Commits of one session on its client: rounds of the group commit, and synchronous ones. POLL THREAD.
+
+A broker takes the last commit that reaches it. One asynchronous round at a time keeps them in order, but a
+synchronous commit goes past the round in flight, and librdkafka tries a request again by itself, without a
+word, when the coordinator answers that it can't:
+
+    a replica hangs -> the round is answered late, with an error -> the revoke commits more, and is answered
+    -> librdkafka tries the round again -> the broker takes it, and knows less than it did
+
+So what goes past a round that takes long is committed once more, when that can no longer come behind it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +18,7 @@ from collections.abc import Callable, Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from dp_kafka.config.rdkafka import RetryBackoff
 from dp_kafka.consumer.commits import RETRY_SECONDS
 from dp_kafka.consumer.lane import CommitPoint, Lane
 from dp_kafka.consumer.session import Session
@@ -42,10 +53,20 @@ _UNTIL_JOINED_AGAIN = frozenset(
 )
 
 
+#: How often librdkafka tries a request again by itself.
+_RETRIES = 2
+
+
 class Committer:
     """Sends what the lanes of a session have finished; one asynchronous commit at a time."""
 
-    def __init__(self, client: Consumer, session: Session, report: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        client: Consumer,
+        session: Session,
+        report: Callable[[BaseException], None],
+        retry_backoff: RetryBackoff,
+    ) -> None:
         self._client = client
         self._session = session
         self._commits = session.commits
@@ -60,6 +81,13 @@ class Committer:
         self.refusals = 0
         #: When `flush` may try again what has failed.
         self._not_before = 0.0
+        self._retry_backoff = retry_backoff
+        #: How often librdkafka may yet try a round again that a synchronous commit has gone past.
+        self._doubts = 0
+        #: Since when the next answer takes: if it takes longer than the shortest backoff, there may be a retry.
+        self._doubts_since = 0.0
+        #: How long to wait before the next synchronous commit, for it to come behind a round tried again.
+        self.seconds_in_doubt = 0.0
 
     def serve(self, now: float) -> None:
         """Begin a round if one is due. `now` is `time.monotonic()`."""
@@ -90,7 +118,8 @@ class Committer:
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """librdkafka's commit callback, called from poll()."""
         if not self._commits.in_flight or any(
-            sent is not None and sent[1].position != partition.offset
+            sent is not None
+            and (sent[1].position, sent[1].metadata or "") != (partition.offset, partition.metadata or "")
             for partition in partitions
             for sent in (self._round.get(partition.partition),)
         ):
@@ -111,17 +140,23 @@ class Committer:
             self._failed(failure)
 
     def commit_now(self) -> bool:
-        """Commit what is finished and wait for the broker's answer; True if all of it is there.
+        """Commit what is finished and wait for the broker's answer; True if all of it is there, and stays.
 
         For a rebalance callback, in which nothing can be polled. Of all lanes, also those that stay: it is a
         round as the others are, and answers whoever waits for one. A round that was under way is overtaken.
+        After False, wait `seconds_in_doubt` before the next try.
         """
-        if self._commits.in_flight:
-            self._commits.retry()
-        self._commits.begin()
+        commits = self._commits
+        self.seconds_in_doubt = 0.0
+        if commits.in_flight:
+            self._doubts, self._doubts_since = _RETRIES, commits.begun_at
+            commits.retry()
+        elif self._doubts:
+            self._doubts_since = time.monotonic()
+        commits.begin()
         offsets = self._collect(self._session.lanes.values())
         if not offsets:
-            self._commits.succeed()
+            commits.succeed()
             return True
         try:
             answers = self._client.commit(offsets=offsets, asynchronous=False) or []
@@ -129,13 +164,30 @@ class Committer:
             self._failed(error.args[0])
             return False
         failed = {answer.partition: answer.error for answer in answers if answer.error is not None}
+        if not failed and self._may_be_undone():
+            self.seconds_in_doubt = self._retry_backoff.longest
+            commits.retry()
+            return False
         for lane, point in self._round.values():
             if lane.partition not in failed:
                 lane.committed = point.change
         if failed:
             self._failed(next(iter(failed.values())))
             return False
-        self._commits.succeed()
+        commits.succeed()
+        return True
+
+    def _may_be_undone(self) -> bool:
+        """Whether librdkafka may try a round again behind the commit that was answered just now.
+
+        Not if the answer came sooner than it tries again, nor if it has tried often enough: a broker answers
+        one request of a connection after the other, so every late answer was behind a try.
+        """
+        if time.monotonic() - self._doubts_since < self._retry_backoff.shortest:
+            self._doubts = 0
+        if not self._doubts:
+            return False
+        self._doubts -= 1
         return True
 
     def uncommitted(self, lanes: Iterable[Lane]) -> list[Lane]:

@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import methodcaller
 from typing import Any
 
+from dp_kafka.config.rdkafka import retry_backoff
 from dp_kafka.consumer.client import is_static_member, pause, resume
 from dp_kafka.consumer.clienterrors import ClientErrors
 from dp_kafka.consumer.commits import GroupCommit
@@ -56,7 +57,7 @@ class Membership:
         #: The partitions that it owns, and their messages.
         self.session = Session(context.upstream, self._commits, config.ordering, context.codec)
         #: Sends what the session has finished.
-        self.committer = Committer(client, self.session, context.report)
+        self.committer = Committer(client, self.session, context.report, retry_backoff(config))
         self.rebalances = Rebalances(context, self.session, self.committer)
         self._flow = Flow(config.max_buffered_messages, config.max_buffered_bytes)
         self._watch_due = 0.0

@@ -133,7 +133,8 @@ class Rebalances:
     def _commit(self, lanes: list[Lane], patience: float) -> None:
         """Commit what is finished; whoever gets the partition handles again what is not committed now.
 
-        Tried again, as a coordinator that has just moved refuses at first.
+        Tried again, as a coordinator that has just moved refuses at first, and as an older commit that
+        librdkafka tries again may undo this one.
         """
         committer = self._committer
         while committer.uncommitted(lanes) and not committer.commit_now():
@@ -144,7 +145,7 @@ class Rebalances:
 
     def _pause_commits(self) -> None:
         """Wait before a synchronous commit is tried again; whoever closes without time does not wait."""
-        self._control.may_leave.wait(WAIT_SECONDS)
+        self._control.may_leave.wait(max(WAIT_SECONDS, self._committer.seconds_in_doubt))
 
     def _after_removal(self) -> None:
         if self._context.lag is not None:
