@@ -84,7 +84,7 @@ class Committer:
         self._retry_backoff = retry_backoff
         #: How often librdkafka may yet try a round again that a synchronous commit has gone past.
         self._doubts = 0
-        #: Since when the next answer takes: if it takes longer than the shortest backoff, there may be a retry.
+        #: Since when the next answer takes: longer than the shortest backoff, and there may be a retry.
         self._doubts_since = 0.0
         #: How long to wait before the next synchronous commit, for it to come behind a round tried again.
         self.seconds_in_doubt = 0.0

@@ -1,4 +1,4 @@
-"""Commits on Apache Kafka, which answers one request of a connection after the other, and some of them late."""
+"""Commits on Apache Kafka, which answers the requests of a connection one after the other."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_a_commit_that_librdkafka_tries_again_does_not_undo_that_of_a_revoke(
 ) -> None:
     """The broker takes the last commit that comes, and an old one that is tried again comes last.
 
-        a replica hangs -> the round under way is answered late, with an error -> the partitions go, and their
-        revoke commits more -> librdkafka tries the round again -> whoever gets the partition starts too early
+    a replica hangs -> the round under way is answered late, with an error -> the partitions go, and their
+    revoke commits more -> librdkafka tries the round again -> whoever gets the partition starts too early
     """
     first_handled: Collected[tuple[int, int]] = Collected()
     others_handled: Collected[tuple[int, int]] = Collected()
@@ -101,9 +101,9 @@ def test_a_commit_that_librdkafka_tries_again_does_not_undo_that_of_a_revoke(
         release.set()
         assert until(lambda: all(map(owned, (second, third))) or bool(owned(first)), PATIENCE)
         send(kafka, ours)
-        assert until(
-            lambda: (ours, 2) in first_handled.items + others_handled.items, PATIENCE
-        ), "what came later was not handled"
+        assert until(lambda: (ours, 2) in first_handled.items + others_handled.items, PATIENCE), (
+            "what came later was not handled"
+        )
         handled = sorted(first_handled.items + others_handled.items)
         assert [offset for partition, offset in handled if partition == ours] == [0, 1, 2]
 

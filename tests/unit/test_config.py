@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp_kafka.config import AdminConfig, DeadLetter, Offset, Ordering, RetryPolicy, SecurityConfig
-from dp_kafka.config.rdkafka import consumer_properties
+from dp_kafka.config.rdkafka import consumer_properties, retry_backoff
 from dp_kafka.errors import ConfigError
 from tests.configs import accept, both, consumer, producer, refused
 
@@ -393,3 +393,18 @@ def test_certificates_that_are_not_given_may_be_none() -> None:
     config = SecurityConfig(root_ca_certs=None)  # type: ignore[arg-type]
     assert config == SecurityConfig()
     assert config.root_ca_certs == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "shortest", "longest"),
+    [
+        ({}, 0.08, 0.24),
+        ({"retry_backoff": 2.0}, 1.6, 2.0),
+        ({"librdkafka": {"retry.backoff.ms": "300", "retry.backoff.max.ms": 500}}, 0.24, 0.5),
+    ],
+)
+def test_when_librdkafka_tries_again_follows_from_the_configuration(
+    fields: dict[str, Any], shortest: float, longest: float
+) -> None:
+    """The first try 20 % early at the soonest, the second after twice the time and 20 % at the latest."""
+    assert retry_backoff(consumer(**fields)) == (pytest.approx(shortest), pytest.approx(longest))
