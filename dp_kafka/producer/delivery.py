@@ -310,6 +310,7 @@ class DeliveryThread(threading.Thread):
                 served = True
             else:
                 served = client.poll(POLL_SECONDS)
+            reports.settle(client.__len__)
             if served and self._waiting:
                 with self._condition:
                     self._condition.notify_all()
@@ -324,5 +325,6 @@ class DeliveryThread(threading.Thread):
             # Again and again: a message can be on its way from one of librdkafka's queues to another.
             client.purge(blocking=False)
             client.poll(FLUSH_SECONDS)
+            self.reports.settle(client.__len__)
         # Errors of its own that came meanwhile are told, too.
         client.poll(0)

@@ -9,6 +9,7 @@ Guarantees:
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,9 +71,15 @@ class Reports:
         self._fields = {"topic": topic}
         self._undelivered_log = ThinnedLog()
         self._callback_log = ThinnedLog()
-        #: How many messages were handed over; the sender's, written under its lock. Not librdkafka's own
+        #: Guards the count of what was handed over, together with the hand-over itself; nothing in it blocks.
+        #: Reentrant only to tell whether the thread that asks holds it, see `Sender.interrupted`.
+        self.hand_over = threading.RLock()
+        #: How many messages were handed over; the sender's, written under the lock. Not librdkafka's own
         #: count: to that its errors belong, too, while they wait to be served.
         self.handed_over = 0
+        #: How many of these may not be in librdkafka's queue: a signal handler raised on top of their
+        #: hand-over, before they were queued or after. Written under the lock.
+        self.doubtful = 0
         #: How many have had their report, with all that their callbacks do.
         self._reported = 0
         #: How many messages were given up by close().
@@ -94,6 +101,19 @@ class Reports:
         # In this order, so that it is never too low.
         reported = self._reported
         return self.handed_over - reported
+
+    def settle(self, queued: Callable[[], int]) -> None:
+        """Where some are doubtful: when librdkafka has nothing left, all that it ever had have their reports.
+
+        Args: `queued` tells how much librdkafka has left. Called between two polls, in which reports come.
+        """
+        if not self.doubtful or not self.hand_over.acquire(blocking=False):
+            return
+        try:
+            if not queued():
+                self.handed_over, self.doubtful = self._reported, 0
+        finally:
+            self.hand_over.release()
 
     def delivered(self, error: KafkaErrorLike | None, message: Any) -> None:
         """The report of a message whose sender does not ask."""

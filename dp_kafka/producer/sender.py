@@ -1,7 +1,8 @@
 """The way of a message from a send call into librdkafka's queue: headers, hand-over, back-pressure, refusal.
 
 Guarantees:
-- what `send` returned from is in librdkafka's queue; what it raised for is not;
+- what `send` returned from is in librdkafka's queue; what it raised for is not, unless a signal handler
+  raised, such as that of Ctrl-C: then nobody knows;
 - it waits for room, or for the initialisation, no longer than it was given, and not on the delivery thread;
 - once `close` has returned nothing more gets into the queue.
 """
@@ -47,6 +48,8 @@ ROOM_LOOK_SECONDS = 0.1
 #: How long `close` waits for a send that is in the middle of its hand-over: microseconds, unless a signal
 #: handler of the user came in between and takes its time.
 HAND_OVER_SECONDS = 5.0
+#: What a hand-over raises for a message that is not queued.
+_REFUSALS = (BufferError, KafkaException, TypeError, UnicodeEncodeError, DpKafkaError)
 
 
 class Sender:
@@ -64,10 +67,9 @@ class Sender:
         #: The last callback and the report that calls it: mostly the next message has the same. A new one for
         #: each of a full queue of messages costs as much as the rest of the way, in garbage collections.
         self._last: tuple[DeliveryCallback | None, Callable[..., None]] = (None, self._delivered)
-        #: Guards `_produce` and the count of what was handed over, together with the call: after `close` has
-        #: replaced it, what was accepted before is in librdkafka's queue, where flush sees it. Nothing in it
-        #: blocks. Reentrant only to tell whether the thread that asks holds it, see `interrupted`.
-        self._hand_over = threading.RLock()
+        #: Guards `_produce`, too: after `close` has replaced it, what was accepted before is in librdkafka's
+        #: queue, where flush sees it.
+        self._hand_over = delivery.reports.hand_over
         self._produce: Callable[..., None] = delivery.produce
         #: Makes the error for a sender that must not be used any more; None while it may.
         self._refusal: Callable[[], DpKafkaError] | None = None
@@ -117,8 +119,12 @@ class Sender:
                             self._produce(
                                 self._topic, value, key, on_delivery=report, headers=all_headers, **options
                             )
-                    except BaseException:
+                    except _REFUSALS:
                         reports.handed_over -= 1
+                        raise
+                    except BaseException:
+                        # A signal handler's, before the call or behind it: queued or not.
+                        reports.doubtful += 1
                         raise
             except BufferError:
                 if deadline is None:

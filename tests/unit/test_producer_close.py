@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import confluent_kafka
 import pytest
 
 from dp_kafka import (
@@ -495,3 +496,39 @@ def test_errors_of_a_closed_producer_are_logged_by_no_thread(
     made.close()
     made.log_errors()
     assert not [each for each in threading.enumerate() if each.name.endswith(f":{made.topic}")]
+
+
+class Interrupted(confluent_kafka.Producer):
+    """A client whose next hand-over a signal handler interrupts, before or after it: as Ctrl-C does."""
+
+    interrupts: frozenset[str] = frozenset()
+
+    def produce(self, *args: Any, **options: Any) -> None:
+        """Queue a message, if it comes to that."""
+        self._handle_signals("before")
+        super().produce(*args, **options)
+        self._handle_signals("behind")
+
+    def _handle_signals(self, when: str) -> None:
+        if when in Interrupted.interrupts:
+            Interrupted.interrupts = frozenset()
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("when", "arrives"), [("before", 2), ("behind", 3)])
+def test_ctrl_c_on_top_of_a_hand_over_holds_up_neither_a_flush_nor_the_close(
+    cluster: EmbeddedCluster, topic: TopicFactory, producer: ProducerFactory, when: str, arrives: int
+) -> None:
+    """Nobody knows whether that message is queued; those before and behind it are waited for all the same."""
+    name = topic()
+    made = producer(name, client_factory=Interrupted)
+    made.send_bytes(b"before")
+    Interrupted.interrupts = frozenset({when})
+    with pytest.raises(KeyboardInterrupt):
+        made.send_bytes(b"interrupted")
+    reported = threading.Event()
+    made.send_bytes(b"later", on_delivery=lambda _error, _message: reported.set())
+    assert made.flush(PATIENCE) == 0
+    assert reported.is_set(), "the flush ended one message early"
+    assert in_thread(made.close).result(PATIENCE) == 0
+    assert len(received(cluster, name, arrives)) == arrives
