@@ -90,7 +90,8 @@ class Lane:
         self._queued = 0
         #: Messages taken and not released.
         self._in_hand = 0
-        #: Offsets that an earlier assignment finished beyond the position that it committed.
+        #: Offsets that an earlier assignment finished beyond the position that it committed, and that were
+        #: not delivered again yet. Commits go on naming them: another rebalance may come before they do.
         self._skip: frozenset[int] = frozenset()
         #: Poll thread: whether the partition is paused on the client.
         self.paused = False
@@ -151,6 +152,8 @@ class Lane:
                 self.offsets.finish(raw.offset())
             else:
                 kept.append(raw)
+        last = raws[-1].offset()
+        self._skip = frozenset(offset for offset in self._skip if offset > last)
         return kept
 
     def buffered(self) -> tuple[int, int]:
@@ -183,13 +186,20 @@ class Lane:
             offsets = self.offsets
             if offsets.changes == known:
                 return None
-            blocking = offsets.blocking
-            if offsets.finished and blocking is not None:
-                # Nothing before the blocking message is unfinished, also when nothing before it came here.
-                return CommitPoint(blocking, encode(blocking, offsets.beyond()), offsets.changes)
-            if offsets.position is None:
+            position = offsets.blocking
+            beyond = offsets.finished | self._skip if self._skip else offsets.finished
+            # Nothing before the blocking message is unfinished, also when nothing before it came here.
+            if position is None or not beyond:
+                position = offsets.position
+            if position is None:
                 return None
-            return CommitPoint(offsets.position, "", offsets.changes)
+            if not beyond:
+                return CommitPoint(position, "", offsets.changes)
+            # What an earlier assignment has finished, and what has not come yet, may follow at once.
+            while position in beyond:
+                position += 1
+            further = sorted(offset for offset in beyond if offset > position)
+            return CommitPoint(position, encode(position, further), offsets.changes)
 
     def again(self, messages: list[Message]) -> None:
         """The time of deferred messages has come: hand them out first."""

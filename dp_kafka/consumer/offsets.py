@@ -79,10 +79,6 @@ class OffsetTracker:
         except IndexError:  # not looked at before: the poll thread glances at it without its owner's lock
             return None
 
-    def beyond(self) -> list[int]:
-        """The offsets that are finished beyond the position, ascending."""
-        return sorted(self.finished)
-
     def __len__(self) -> int:
         """How many delivered offsets the position has not passed."""
         return len(self._pending)

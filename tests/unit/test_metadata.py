@@ -151,7 +151,7 @@ class RestartedPartition(RuleBasedStateMachine):
     def commit(self) -> None:
         tracker = self.tracker
         if tracker.finished and tracker.blocking is not None:
-            self.committed = tracker.blocking, encode(tracker.blocking, tracker.beyond())
+            self.committed = tracker.blocking, encode(tracker.blocking, sorted(tracker.finished))
         elif tracker.position is not None:
             self.committed = tracker.position, ""
         else:

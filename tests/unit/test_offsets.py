@@ -52,10 +52,10 @@ def test_any_order_of_finishing_gives_the_highest_position_that_is_safe(
         assert tracker.position == expected_position(offsets, finished)
         unfinished = [each for each in offsets if each not in finished]
         assert tracker.blocking == (unfinished[0] if unfinished else None)
-        assert tracker.beyond() == sorted(
+        assert sorted(tracker.finished) == sorted(
             each for each in finished if tracker.position is None or each >= tracker.position
         )
-        assert len(tracker) == len(unfinished) + len(tracker.beyond())
+        assert len(tracker) == len(unfinished) + len(tracker.finished)
     assert tracker.position == offsets[-1] + 1
     assert len(tracker) == 0
 

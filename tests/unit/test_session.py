@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from dp_kafka import ChannelClosed, Message, Ordering
 from dp_kafka.consumer import backlog as backlog_module
 from dp_kafka.consumer.lane import Lane, LanePhase
+from dp_kafka.consumer.metadata import decode
 from dp_kafka.consumer.session import Session
 from tests.lanes import Raw, new_session, open_lane, raws
 from tests.waiting import PATIENCE, WatchedCondition, in_thread
@@ -282,6 +283,34 @@ def test_offsets_that_were_finished_in_an_earlier_assignment_are_not_handed_out_
     assert take(session).offset == 1
     assert lane.buffered() == (1, 5)
     assert position(lane) is None
+
+
+def test_what_an_earlier_assignment_has_finished_stays_finished_before_it_is_delivered_again() -> None:
+    """Two rebalances in a row: what is far ahead has not been fetched again between them."""
+    session = new_session()
+    lane = open_lane(session)
+    lane.skip([3, 5, 9])
+    lane.add(raws(1, 2))
+    take(session).commit_and_release()
+    point = lane.commit_point()
+    assert point is not None
+    assert (point.position, decode(point.position, point.metadata)) == (2, [3, 5, 9])
+    take(session).commit_and_release()
+    point = lane.commit_point()
+    assert point is not None
+    assert (point.position, decode(point.position, point.metadata)) == (4, [5, 9])
+    lane.add(raws(4, 6))  # 5 is no longer in the log
+    take(session).commit_and_release()
+    point = lane.commit_point()
+    assert point is not None
+    assert (point.position, decode(point.position, point.metadata)) == (6, [9])
+    take(session).commit_and_release()
+    lane.add(raws(*range(7, 10)))
+    for _ in range(2):
+        take(session).commit_and_release()
+    point = lane.commit_point()
+    assert point is not None
+    assert (point.position, point.metadata) == (10, "")
 
 
 # -- giving up --------------------------------------------------------------------------------------
