@@ -186,7 +186,11 @@ def test_handlers_that_are_at_work_at_sigterm_finish_and_are_committed(
 def test_ctrl_c_reaches_workers_twice_and_they_end_their_clients_all_the_same(
     worker: str, cluster: EmbeddedCluster, variables: dict[str, str]
 ) -> None:
-    """Once from the terminal, which signals all processes, and once from gunicorn's master."""
+    """Once from the terminal, which signals all processes, and once from gunicorn's master.
+
+    The second one comes when the worker has begun to end: on top of gunicorn's own handler of the first one
+    it can wait for a lock that this holds, whatever the service does.
+    """
     variables["SNOOZE"] = "true"
     with Gunicorn("--worker-class", worker, "--workers", "1", **variables) as service:
         process = int(service.expect_log(r"Booting worker with pid: (\d+)")[1])
@@ -194,6 +198,7 @@ def test_ctrl_c_reaches_workers_twice_and_they_end_their_clients_all_the_same(
             post(service, number)
         service.expect_log("handled partition")
         os.kill(process, signal.SIGINT)
+        service.expect_log(rf"Worker exiting \(pid: {process}\)")
         assert service.end(signal.SIGINT, within=ENDS_WITHIN) == 0
     check_committed(service, cluster, variables)
     check_way_down(service, workers=1)
