@@ -118,11 +118,6 @@ class GroupCommit:
         """Whether a round waits for the broker's answer. Poll thread only."""
         return self._in_flight
 
-    @property
-    def begun_at(self) -> float:
-        """When the last round began, as `time.monotonic()`. Poll thread only."""
-        return self._begun_at
-
     def seconds_to_look(self, now: float) -> float:
         """How long to wait before looking for the answer to the round in flight. Poll thread only."""
         shortest, longest = LOOK_SECONDS

@@ -7,12 +7,13 @@ word, when the coordinator answers that it can't:
     a replica hangs -> the round is answered late, with an error -> the revoke commits more, and is answered
     -> librdkafka tries the round again -> the broker takes it, and knows less than it did
 
-So what goes past a round that takes long is committed once more, when that can no longer come behind it.
+So what goes past a round is committed once more, when that can no longer come behind it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -58,7 +59,7 @@ _RETRIES = 2
 
 
 class Committer:
-    """Sends what the lanes of a session have finished; one asynchronous commit at a time."""
+    """Sends what the lanes of a session have finished: by one asynchronous commit at a time, or at once."""
 
     def __init__(
         self,
@@ -83,11 +84,11 @@ class Committer:
         self._not_before = 0.0
         self._retry_backoff = retry_backoff
         #: How often librdkafka may yet try a round again that a synchronous commit has gone past.
-        self._doubts = 0
-        #: Since when the next answer takes: longer than the shortest backoff, and there may be a retry.
-        self._doubts_since = 0.0
+        self._tries_left = 0
+        #: When the synchronous commit was sent whose answer tells more of that.
+        self._asked_at = 0.0
         #: How long to wait before the next synchronous commit, for it to come behind a round tried again.
-        self.seconds_in_doubt = 0.0
+        self.pause_seconds = 0.0
 
     def serve(self, now: float) -> None:
         """Begin a round if one is due. `now` is `time.monotonic()`."""
@@ -104,6 +105,7 @@ class Committer:
         return self._begin()
 
     def _begin(self) -> bool:
+        self._forget_overtaken()
         self._commits.begin()
         offsets = self._collect(self._session.lanes.values())
         if not offsets:
@@ -117,12 +119,7 @@ class Committer:
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """librdkafka's commit callback, called from poll()."""
-        if not self._commits.in_flight or any(
-            sent is not None
-            and (sent[1].position, sent[1].metadata or "") != (partition.offset, partition.metadata or "")
-            for partition in partitions
-            for sent in (self._round.get(partition.partition),)
-        ):
+        if not self._commits.in_flight or not self._is_round(partitions):
             return  # of an earlier round, which a synchronous commit has overtaken
         failure = error
         for partition in partitions:
@@ -139,20 +136,27 @@ class Committer:
         else:
             self._failed(failure)
 
+    def _is_round(self, partitions: list[TopicPartition]) -> bool:
+        """Whether an answer is that to the round under way: to the same offsets, with the same metadata."""
+        answered = {each.partition: (each.offset, each.metadata or "") for each in partitions}
+        sent = {number: (point.position, point.metadata) for number, (_, point) in self._round.items()}
+        return not partitions or answered == sent
+
     def commit_now(self) -> bool:
         """Commit what is finished and wait for the broker's answer; True if all of it is there, and stays.
 
         For a rebalance callback, in which nothing can be polled. Of all lanes, also those that stay: it is a
         round as the others are, and answers whoever waits for one. A round that was under way is overtaken.
-        After False, wait `seconds_in_doubt` before the next try.
+        After False, wait `pause_seconds` before the next try.
         """
         commits = self._commits
-        self.seconds_in_doubt = 0.0
         if commits.in_flight:
-            self._doubts, self._doubts_since = _RETRIES, commits.begun_at
+            # Whatever is answered first, and however soon: the round may have been refused just before.
+            self._tries_left, self._asked_at = _RETRIES, -math.inf
+            self.pause_seconds = self._retry_backoff.longest
             commits.retry()
-        elif self._doubts:
-            self._doubts_since = time.monotonic()
+        elif self._tries_left:
+            self._asked_at = time.monotonic()
         commits.begin()
         offsets = self._collect(self._session.lanes.values())
         if not offsets:
@@ -165,8 +169,10 @@ class Committer:
             return False
         failed = {answer.partition: answer.error for answer in answers if answer.error is not None}
         if not failed and self._may_be_undone():
-            self.seconds_in_doubt = self._retry_backoff.longest
             commits.retry()
+            return False
+        if self._tries_left and failed:
+            self._failed(next(iter(failed.values())))
             return False
         for lane, point in self._round.values():
             if lane.partition not in failed:
@@ -180,15 +186,17 @@ class Committer:
     def _may_be_undone(self) -> bool:
         """Whether librdkafka may try a round again behind the commit that was answered just now.
 
-        Not if the answer came sooner than it tries again, nor if it has tried often enough: a broker answers
-        one request of a connection after the other, so every late answer was behind a try.
+        Not if the answer to a commit behind the first try came sooner than there is a second, nor if there is
+        no further try: a broker answers the requests of a connection one after the other.
         """
-        if time.monotonic() - self._doubts_since < self._retry_backoff.shortest:
-            self._doubts = 0
-        if not self._doubts:
+        if time.monotonic() - self._asked_at < self._retry_backoff.shortest or not self._tries_left:
+            self._forget_overtaken()
             return False
-        self._doubts -= 1
+        self._tries_left -= 1
         return True
+
+    def _forget_overtaken(self) -> None:
+        self._tries_left, self.pause_seconds = 0, 0.0
 
     def uncommitted(self, lanes: Iterable[Lane]) -> list[Lane]:
         """Those of `lanes` that have finished more than the broker knows."""

@@ -185,6 +185,11 @@ class Control:
         with self._condition:
             self._condition.wait_for(lambda: self.state not in _RUNNING, timeout)
 
+    def wait_over(self, timeout: float) -> None:
+        """Wait until the deadline of close() has passed, at most `timeout` seconds."""
+        with self._condition:
+            self._condition.wait_for(self.is_over, timeout)
+
     @property
     def running(self) -> bool:
         """Whether the session is to go on."""

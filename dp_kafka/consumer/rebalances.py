@@ -128,7 +128,7 @@ class Rebalances:
                 break
             # The answer to a round in flight can't be heard in here: it is asked for again.
             if commits.durable and (commits.pending or commits.in_flight) and not committer.commit_now():
-                self._pause_commits()
+                self._pause_commits(patience)
 
     def _commit(self, lanes: list[Lane], patience: float) -> None:
         """Commit what is finished; whoever gets the partition handles again what is not committed now.
@@ -141,11 +141,14 @@ class Rebalances:
             if committer.refused or committer.expelled or self._control.is_over(patience):
                 break
             self._context.pulse.beat(time.monotonic())
-            self._pause_commits()
+            self._pause_commits(patience)
 
-    def _pause_commits(self) -> None:
-        """Wait before a synchronous commit is tried again; whoever closes without time does not wait."""
-        self._control.may_leave.wait(max(WAIT_SECONDS, self._committer.seconds_in_doubt))
+    def _pause_commits(self, patience: float) -> None:
+        """Wait before a synchronous commit is tried again; not beyond `patience` or a deadline of close()."""
+        until = min(time.monotonic() + max(WAIT_SECONDS, self._committer.pause_seconds), patience)
+        while not self._control.is_over(until):
+            self._context.pulse.beat(time.monotonic())
+            self._control.wait_over(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
 
     def _after_removal(self) -> None:
         if self._context.lag is not None:
