@@ -70,8 +70,9 @@ class ConsumerGroupConfig:
     - `retry` (None), `dead_letter` (None): what happens to a message whose handler failed.
     - `commit_interval` (0.05): longest time that a commit waits for company; 0 makes `Message.commit()`
       wait for the broker's answer.
-    - `max_buffered_messages` (10,000), `max_buffered_bytes` (64 MiB): most that is read ahead, half of it in
-      librdkafka. One answer of a broker (at least 1 MB) may come on top.
+    - `max_buffered_messages` (10,000), `max_buffered_bytes` (64 MiB): most that is read ahead, half of the
+      bytes in librdkafka; it has half as many messages besides. One answer of a broker (at least 1 MB) may
+      come on top. Bytes are those of the values.
     - `slow_handler_seconds` (60.0; None: never): a handler that is longer than this with one message or batch
       is logged once, with its thread's stack. It goes on undisturbed.
     - `librdkafka` ({}): raw client properties, applied last; copied. Those that would break this library's

@@ -123,8 +123,8 @@ def consumer_properties(config: ConsumerGroupConfig) -> dict[str, Any]:
     """Properties for confluent_kafka.Consumer.
 
     Only finished messages are committed, so automatic commits and the automatic offset store are off, for
-    good. Memory: librdkafka gets half of `max_buffered_bytes` and half of `max_buffered_messages`,
-    dp_kafka's lanes have the rest. Of its half, an eighth is one answer of a broker (fetch.max.bytes) and
+    good. Memory: librdkafka gets half of `max_buffered_bytes`, dp_kafka's lanes have the rest; and half
+    as many messages as these. Of its half, an eighth is one answer of a broker (fetch.max.bytes) and
     three eighths stay free for such answers, because librdkafka looks at its queue before it asks, not
     before it stores. One answer is never below 1,000,000 bytes, nor smaller than one message batch. Sizes
     are those of the fetch, so a compressed batch counts for more once it is unpacked, and the queue then

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp_kafka import Ordering
-from dp_kafka.consumer.flow import MAX_FETCH, PATIENCE, STARVING_SECONDS, Flow
+from dp_kafka.consumer.flow import (
+    FIRST_FETCH,
+    KEEPING_UP_SECONDS,
+    MAX_FETCH,
+    PATIENCE,
+    STARVING_SECONDS,
+    Flow,
+)
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.session import Session
 from tests.lanes import new_session, open_lane, raws
@@ -19,9 +26,9 @@ def fill(lane: Lane, count: int, size: int = 10) -> None:
     lane.add(raws(*range(first, first + count), data=b"x" * size, partition=lane.partition))
 
 
-def fill_from(lane: Lane, first: int, count: int) -> None:
-    """Buffer `count` messages from an offset on."""
-    lane.add(raws(*range(first, first + count), data=b"x", partition=lane.partition))
+def fill_from(lane: Lane, first: int, count: int, size: int = 1) -> None:
+    """Buffer `count` messages of `size` bytes from an offset on."""
+    lane.add(raws(*range(first, first + count), data=b"x" * size, partition=lane.partition))
 
 
 def empty(session: Session) -> None:
@@ -35,6 +42,7 @@ def test_nothing_assigned_leaves_room_for_what_comes() -> None:
 
 
 def test_half_of_the_messages_may_be_buffered_here() -> None:
+    """The other half is for the other partitions, when somebody stands still."""
     session = new_session()
     lane = open_lane(session)
     flow = Flow(100, 1_000_000)
@@ -56,7 +64,12 @@ def test_room_counts_in_bytes_by_the_average_message() -> None:
 
 def test_never_more_than_one_fetch_at_a_time() -> None:
     session = new_session()
-    assert Flow(1_000_000, 10**9).room([open_lane(session)], 0.0)[0] == MAX_FETCH
+    lane = open_lane(session)
+    flow = Flow(1_000_000, 10**9)
+    # As long as nobody knows how large messages are, less.
+    assert flow.room([lane], 0.0)[0] == FIRST_FETCH
+    fill(lane, 2)
+    assert flow.room([lane], 0.0)[0] == MAX_FETCH
 
 
 def test_full_buffers_pause_their_partition_only_after_a_while() -> None:
@@ -75,21 +88,22 @@ def test_a_moment_of_room_begins_the_wait_anew() -> None:
     lane = open_lane(session)
     flow = Flow(20, 1_000_000)
     fill(lane, 11)
-    flow.room([lane], 5.0)
+    assert flow.room([lane], 5.0) == (0, [], [])
     empty(session)
     assert flow.room([lane], 5.01)[0] == 10
     fill(lane, 11)
     assert flow.room([lane], 5.0 + PATIENCE) == (0, [], [])
 
 
-def test_a_partition_is_resumed_when_half_of_its_share_is_free() -> None:
+def test_a_partition_is_resumed_when_three_quarters_of_its_share_are_free() -> None:
+    """Late, as each pause throws a fetch away."""
     session = new_session()
     lane = open_lane(session)
     flow = Flow(20, 1_000_000)
-    fill(lane, 11)
+    fill(lane, 21)
     lane.paused = True
     assert flow.room([lane], 0.0)[2] == []
-    for _ in range(4):
+    for _ in range(14):
         session.upstream.get(block=False).commit_and_release()
     assert flow.room([lane], 0.0)[2] == []
     session.upstream.get(block=False).commit_and_release()
@@ -102,10 +116,37 @@ def test_a_partition_whose_handler_is_stuck_does_not_stop_the_others() -> None:
     flow = Flow(40, 1_000_000)
     fill(stuck, 25)
     flow.room([stuck, other], 0.0)
-    assert flow.room([stuck, other], PATIENCE) == (0, [stuck], [])
+    assert flow.room([stuck, other], PATIENCE)[1:] == ([stuck], [])
     stuck.paused = True
     fill(other, 4)
-    assert flow.room([stuck, other], PATIENCE) == (10 - 3, [], [])
+    left = 40 - 24
+    assert flow.room([stuck, other], PATIENCE) == (left // 4, [], [])
+    # The other one keeps up: it is no longer held to small fetches, and has half of what the stuck one left.
+    later = PATIENCE + KEEPING_UP_SECONDS
+    assert flow.room([stuck, other], later) == (left // 2 - 3, [], [])
+
+
+def test_partitions_that_get_stuck_one_after_another_stay_within_the_bound_together() -> None:
+    """What the paused ones hold is missing for the others: their share is not there a second time."""
+    session = new_session()
+    lanes = [open_lane(session, partition) for partition in range(40)]
+    flow = Flow(1_000_000, 40_000)
+    fill(lanes[0], 2)  # so that it knows how large messages are
+    now = 0.0
+    for _ in range(2_000):
+        now += PATIENCE / 4
+        room, pause, resume = flow.room(lanes, now)
+        for lane in pause:
+            lane.paused = True
+        for lane in resume:
+            lane.paused = False
+        flowing = [lane for lane in lanes if not lane.paused]
+        if flowing and room:
+            # All of a fetch is of one partition, until that is paused: so large an answer of a broker is.
+            fill_from(flowing[0], 1_000_000 + int(now * 100_000), room, size=10)
+        sizes = [lane.buffered()[1] for lane in lanes]
+        assert sum(sizes) <= 20_000
+    assert all(lane.buffered()[0] for lane in lanes)
 
 
 @pytest.mark.parametrize("limit", [1, 100, 4_000])
@@ -155,7 +196,9 @@ def test_what_is_fetched_never_exceeds_a_share_for_each_partition(
     room, pause, resume = Flow(limit, 10**9).room(lanes, 0.0)
     flowing = [lane for lane in lanes if not lane.paused]
     buffered = sum(lane.buffered()[0] for lane in flowing)
-    assert room + buffered <= max(limit // 2, len(lanes), buffered)
+    stuck = sum(lane.buffered()[0] for lane in lanes if lane.paused)
+    assert room + buffered + stuck <= max(limit, buffered + stuck + (not buffered))
+    assert room + buffered <= max(limit // 2, 1, buffered)
     assert room > 0 or buffered > 0 or not flowing
     assert not pause
     assert all(lane.paused for lane in resume)
@@ -213,8 +256,9 @@ def test_no_partition_gets_more_than_its_share_while_sharing() -> None:
                 lane.paused = True
             else:
                 assert room > 0
+                stuck = sum(other.buffered()[0] for other in lanes if other.paused)
                 fill_from(lane, int(1_000_000 * (lane.partition + now)), room)
-            assert lane.buffered()[0] <= 100
+                assert lane.buffered()[0] <= (800 - stuck) // sum(not other.paused for other in lanes)
     assert sum(lane.buffered()[0] for lane in lanes) <= 800
 
 
