@@ -96,6 +96,8 @@ class FastavroEngine:
         self._read_schema: Any = fastavro.parse_schema(_wire_root(root, _Names(tagged=True)))
 
     def tag(self, union: Union, index: int, datum: Any) -> Any:
+        # Also where there is but one branch beside null: fastavro compares an untagged datum with the branch,
+        # and does not know the tags of enums, fixed, arrays and maps inside of it.
         return self._names.branch(union.branches[index]), datum
 
     def encode(self, datum: Any) -> bytes:
@@ -128,8 +130,8 @@ class AvroEngine:
             self._schema = avro.schema.parse(json.dumps(_wire_root(root, _Names(tagged=True))))
         self._writer = avro.io.DatumWriter(self._schema)
 
-    def tag(self, union: Union, index: int, datum: Any) -> Any:  # noqa: ARG002 - the engines' protocol
-        return {f"b{index}": datum}
+    def tag(self, union: Union, index: int, datum: Any) -> Any:
+        return datum if union.simple else {f"b{index}": datum}
 
     def encode(self, datum: Any) -> bytes:
         out = BytesIO()

@@ -97,14 +97,11 @@ class Writer:
 
     def _union(self, node: Union) -> Convert:
         converts = [self.compile(branch) for branch in node.branches]
-        if node.simple:
-            other = next(
-                convert
-                for convert, branch in zip(converts, node.branches, strict=True)
-                if not is_null(branch)
-            )
-            return lambda value: None if value is None else other(value)
         tag = self._tag
+        if node.simple:
+            index = next(index for index, branch in enumerate(node.branches) if not is_null(branch))
+            other = converts[index]
+            return lambda value: None if value is None else tag(node, index, other(value))
         orders: ByClass[tuple[int, ...]] = ByClass(lambda cls: candidates(node, cls))
 
         def convert(value: Any) -> Any:

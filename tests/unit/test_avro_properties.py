@@ -68,6 +68,16 @@ def test_both_engines_write_and_read_the_same(data: st.DataObject) -> None:
     assert fast.unmarshal(written) == event
 
 
+@pytest.mark.parametrize("engine", ["avro", "fastavro"])
+def test_tagged_unions_may_lie_within_a_branch_beside_null(engine: str) -> None:
+    """fastavro looked for the branch by the datum, and did not know the tags of enums inside of it."""
+    kind = {"type": "enum", "name": "Kind", "symbols": ["A", "B"]}
+    field = {"name": "kinds", "type": ["null", {"type": "array", "items": [kind, "long"]}]}
+    schema = Schema({"type": "record", "name": "Event", "fields": [field]}, engine=engine)
+    for event in ({"kinds": None}, {"kinds": []}, {"kinds": ["B", 7, "A"]}):
+        assert schema.unmarshal(schema.marshal(event)) == event
+
+
 @given(st.data())
 def test_data_that_is_cut_off_or_goes_on_is_refused(data: st.DataObject) -> None:
     sample = data.draw(samples())
