@@ -52,8 +52,6 @@ _UNTIL_JOINED_AGAIN = frozenset(
         KafkaError.REBALANCE_IN_PROGRESS,
     }
 )
-
-
 #: How often librdkafka tries a request again by itself.
 _RETRIES = 2
 
@@ -123,11 +121,8 @@ class Committer:
             return  # of an earlier round, which a synchronous commit has overtaken
         failure = error
         for partition in partitions:
-            sent = self._round.get(partition.partition)
-            if sent is None:
-                continue
             if error is None and partition.error is None:
-                lane, point = sent
+                lane, point = self._round[partition.partition]
                 lane.committed = point.change
             else:
                 failure = partition.error or error
@@ -171,11 +166,9 @@ class Committer:
         if not failed and self._may_be_undone():
             commits.retry()
             return False
-        if self._tries_left and failed:
-            self._failed(next(iter(failed.values())))
-            return False
         for lane, point in self._round.values():
-            if lane.partition not in failed:
+            # Where an older round may follow, and not all is there, nothing counts.
+            if lane.partition not in failed and not self._tries_left:
                 lane.committed = point.change
         if failed:
             self._failed(next(iter(failed.values())))

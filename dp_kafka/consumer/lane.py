@@ -92,7 +92,7 @@ class Lane:
         self._in_hand = 0
         #: Offsets that an earlier assignment finished beyond the position that it committed, and that were
         #: not delivered again yet. Commits go on naming them: another rebalance may come before they do.
-        self._skip: frozenset[int] = frozenset()
+        self._skip: set[int] = set()
         #: Poll thread: whether the partition is paused on the client.
         self.paused = False
         #: Poll thread: which change of the offsets the broker has acknowledged. Whoever waits for a durable
@@ -125,7 +125,7 @@ class Lane:
 
     def skip(self, offsets: Iterable[int]) -> None:
         """Do not hand out these offsets: an earlier assignment has finished them. Before the first `add`."""
-        self._skip = frozenset(offsets)
+        self._skip = set(offsets)
 
     def add(self, raws: list[RawMessage]) -> None:
         """Buffer messages that the broker delivered, in their order, and offer the first if it may go."""
@@ -150,10 +150,9 @@ class Lane:
         for raw in raws:
             if raw.offset() in self._skip:
                 self.offsets.finish(raw.offset())
+                self._skip.discard(raw.offset())
             else:
                 kept.append(raw)
-        last = raws[-1].offset()
-        self._skip = frozenset(offset for offset in self._skip if offset > last)
         return kept
 
     def buffered(self) -> tuple[int, int]:

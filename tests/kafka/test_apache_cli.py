@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import dp_kafka.cli
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, State
+from tests.commandline import Run, caller
 from tests.faults.service import until
 
 from .apache import ApacheKafka, ExternalKafka
 from .conftest import TopicFactory, known_everywhere
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command: its exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = dp_kafka.cli.main(list(arguments))
-        return code, *capsys.readouterr()
-
-    return call
+    return caller(capsys)
 
 
 @pytest.fixture

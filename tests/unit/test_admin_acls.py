@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     AdminClient,
 )
 
-import dp_kafka.cli
 from dp_kafka import AdminConfig, ConfigError, KafkaClientError
 from dp_kafka.admin import (
     Admin,
@@ -28,6 +27,7 @@ from dp_kafka.admin import (
 )
 from dp_kafka.errors import AclError
 from tests.admin_stub import CLUSTER_AUTHORIZATION_FAILED, AdminStub
+from tests.commandline import Run, caller
 from tests.waiting import Logged, fields
 
 DOMAIN = "example.org"
@@ -172,20 +172,12 @@ def test_a_topic_is_created_once_with_its_settings(stub: AdminStub, admin: Admin
 
 # -- the commands ----------------------------------------------------------------------------------------
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def run(stub: AdminStub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command: its exit code, stdout and stderr."""
     monkeypatch.setenv("KAFKA_ADDR", stub.address)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = dp_kafka.cli.main(list(arguments))
-        return code, *capsys.readouterr()
-
-    return call
+    return caller(capsys)
 
 
 @pytest.fixture

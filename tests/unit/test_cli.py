@@ -9,7 +9,6 @@ import json
 import re
 import signal
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import click
 import pytest
 from rich.console import Console
 
-import dp_kafka.cli
 from dp_kafka import __version__
 from dp_kafka.admin import PartitionLag, commit_offsets, new_admin
 from dp_kafka.admin.groups import GroupInfo, GroupMember
@@ -28,24 +26,17 @@ from dp_kafka.cli.commands.manifest import read_manifest
 from dp_kafka.errors import ConfigError
 from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.processing.deadletter import HEADERS, PREFIX
+from tests.commandline import Run, caller
 from tests.conftest import CommittedFunction, SendFunction, TopicFactory
 from tests.sending import nobody, received
 from tests.waiting import PATIENCE, in_thread
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run(cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command against the session's cluster: its exit code, stdout and stderr."""
     monkeypatch.setenv("KAFKA_ADDR", cluster.bootstrap_servers)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = dp_kafka.cli.main(list(arguments))
-        return code, *capsys.readouterr()
-
-    return call
+    return caller(capsys)
 
 
 def all_commands() -> list[list[str]]:
