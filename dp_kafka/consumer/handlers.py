@@ -46,9 +46,11 @@ class Handlers:
         self._inside = inside
         self._close_group = close_group
         #: Guards the registration: the middlewares, and the workers of the context. Reentrant, as a signal
-        #: handler that closes the group may come on top of it.
+        #: handler that closes the group may come on top of it. No middleware is called under it.
         self._lock = threading.RLock()
         self._middlewares: list[Middleware] = []
+        #: Whether a handler is being wrapped, which a failing middleware undoes.
+        self._registering = False
 
     @property
     def workers(self) -> list[WorkerThread]:
@@ -68,7 +70,7 @@ class Handlers:
                 "takes a handler and returns one"
             )
         with self._lock:
-            if self._context.workers:
+            if self._context.workers or self._registering:
                 raise HandlerRegistrationError(
                     "use() comes before the handler is registered: the handler would run without it"
                 )
@@ -112,19 +114,33 @@ class Handlers:
             raise HandlerRegistrationError(
                 f"a handler must be callable, but got {type(handler).__name__}: give a function or a method"
             )
-        context = self._context
+        self._begin_registration()
+        try:
+            wrapped = self._wrapped(handler)
+            with self._lock:
+                # Looked at again: a middleware may have closed the group, or somebody else meanwhile.
+                self._refuse_when_closing()
+                context = self._context
+                context.workers.extend(make(wrapped))
+                context.control.has_workers = True
+                for worker in context.workers:
+                    worker.start()
+        finally:
+            self._registering = False
+
+    def _begin_registration(self) -> None:
         with self._lock:
-            if context.control.closing:
-                raise ClosedError("no handler can be registered because the consumer is closing")
-            if context.workers:
+            self._refuse_when_closing()
+            if self._context.workers or self._registering:
                 raise HandlerRegistrationError(
                     "failed to register handler because a handler or batch handler had already been "
                     "registered, only 1 allowed"
                 )
-            context.workers.extend(make(self._wrapped(handler)))
-            context.control.has_workers = True
-            for worker in context.workers:
-                worker.start()
+            self._registering = True
+
+    def _refuse_when_closing(self) -> None:
+        if self._context.control.closing:
+            raise ClosedError("no handler can be registered because the consumer is closing")
 
     def _wrapped(self, handler: AnyHandler) -> AnyHandler:
         """The handler inside the user's middlewares, retries and dead letters."""

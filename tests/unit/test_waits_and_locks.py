@@ -141,6 +141,15 @@ def in_a_middleware(service: Service, send: SendFunction) -> None:
     send(service.topic, b"one")
 
 
+def in_what_makes_a_middleware(service: Service, send: SendFunction) -> None:
+    def middleware(handler: Callable[..., object]) -> Callable[..., object]:
+        service.user_code()
+        return handler
+
+    service.consumer.use(middleware)
+    service.consumer.register_handler(lambda worker_id, message: None)
+
+
 def in_a_hook_of_close(service: Service, send: SendFunction) -> None:
     service.consumer.close(service.user_code, timeout=4 * PATIENCE)
 
@@ -171,6 +180,7 @@ def in_a_subscriber(service: Service, send: SendFunction) -> None:
         in_a_handler,
         in_a_batch_handler,
         in_a_middleware,
+        in_what_makes_a_middleware,
         in_a_hook_of_close,
         in_a_delivery_callback,
         in_a_health_check,
