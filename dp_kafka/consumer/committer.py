@@ -104,8 +104,7 @@ class Committer:
 
     def _begin(self) -> bool:
         self._forget_overtaken()
-        self._commits.begin()
-        offsets = self._collect(self._session.lanes.values())
+        offsets = self._begin_round()
         if not offsets:
             self._commits.succeed()
             return False
@@ -152,8 +151,7 @@ class Committer:
             commits.retry()
         elif self._tries_left:
             self._asked_at = time.monotonic()
-        commits.begin()
-        offsets = self._collect(self._session.lanes.values())
+        offsets = self._begin_round()
         if not offsets:
             commits.succeed()
             return True
@@ -200,10 +198,14 @@ class Committer:
         # The lane decides: what the worker of a run has done since is not in its books before it looks.
         return lane.commit_point(lane.committed)
 
-    def _collect(self, lanes: Iterable[Lane]) -> list[TopicPartition]:
+    def _begin_round(self) -> list[TopicPartition]:
+        """What a round that begins now has to send."""
+        self._commits.begin()
+        # Of the round before this one, which may be long ago.
+        self.refused = self.expelled = False
         self._round = {}
         offsets = []
-        for lane in lanes:
+        for lane in self._session.lanes.values():
             point = self._to_send(lane)
             if point is not None:
                 self._round[lane.partition] = (lane, point)

@@ -121,14 +121,21 @@ class Rebalances:
 
     def _wait_for_hands(self, lanes: list[Lane], patience: float) -> None:
         session, committer = self._session, self._committer
-        commits = session.commits
+        commits, expelled = session.commits, False
         while not session.wait_idle(lanes, SHORT_SECONDS if commits.durable else WAIT_SECONDS):
             self._context.pulse.beat(time.monotonic())
             if self._control.is_over(patience):
                 break
+            if not commits.durable or not (commits.pending or commits.in_flight):
+                continue
             # The answer to a round in flight can't be heard in here: it is asked for again.
-            if commits.durable and (commits.pending or commits.in_flight) and not committer.commit_now():
-                self._pause_commits(patience)
+            if not expelled and not committer.commit_now():
+                expelled = committer.expelled
+                if not expelled:
+                    self._pause_commits(patience)
+            if expelled:
+                # No commit counts until it has joined again: who waits for one has the answer now.
+                commits.give_up()
 
     def _commit(self, lanes: list[Lane], patience: float) -> None:
         """Commit what is finished; whoever gets the partition handles again what is not committed now.

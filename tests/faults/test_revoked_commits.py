@@ -196,11 +196,20 @@ def test_a_durable_commit_without_a_broker_does_not_hold_up_the_end_for_ever(kaf
     kafka.clear_errors("OffsetCommit")
 
 
-def test_a_member_that_was_expelled_does_not_insist_on_its_commit(kafka: EmbeddedCluster) -> None:
+@pytest.mark.parametrize("commit_interval", [0.05, 0], ids=["interval", "durable"])
+def test_a_member_that_was_expelled_does_not_insist_on_its_commit(
+    kafka: EmbeddedCluster, commit_interval: float
+) -> None:
     """The group goes on without it: the revoke ends at once, and not after all of its patience."""
     held = Held()
     with (
-        member(kafka, held, num_workers=2, message_consume_timeout=PATIENCE) as first,
+        member(
+            kafka,
+            held,
+            num_workers=2,
+            message_consume_timeout=PATIENCE,
+            commit_interval=commit_interval,
+        ) as first,
         member(kafka) as second,
     ):
         consuming(first)
