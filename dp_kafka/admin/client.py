@@ -40,7 +40,13 @@ class Admin(AdminClient):
     ) -> None:
         conf: dict[str, Any] = {**properties, "error_cb": self._on_error}
         super().__init__(conf, logger=CLIENT_LOGGER)
-        self.requests = Requests(self, retry_max=retry_max, retry_backoff=retry_backoff, stop=stop)
+        self.requests = Requests(
+            self,
+            retry_max=retry_max,
+            retry_backoff=retry_backoff,
+            stop=stop,
+            brokers=str(properties.get("bootstrap.servers", "")),
+        )
         forks.track(self, Admin._after_fork)
 
     def _on_error(self, error: KafkaError) -> None:

@@ -51,6 +51,8 @@ _PASSING = frozenset(
         "THROTTLING_QUOTA_EXCEEDED",
     }
 )
+#: Answers of librdkafka itself that no broker gave.
+_UNANSWERED = frozenset({"_TIMED_OUT", "_TRANSPORT", "_TIMED_OUT_QUEUE"})
 #: What the error callback says while the request itself just gets no answer.
 _TELLING = PERMANENT_ERROR_NAMES | {"_SSL", "_RESOLVE"}
 
@@ -93,17 +95,24 @@ class Requests:
         retry_max: int = RETRY_MAX,
         retry_backoff: float = RETRY_BACKOFF,
         stop: threading.Event | None = None,
+        brokers: str = "",
     ) -> None:
+        """Args: `brokers` are the client's addresses, for errors."""
         self._client = client
         self._retry_max = retry_max
         self._retry_backoff = retry_backoff
         self._stop = stop or threading.Event()
-        #: The last error that somebody has to put right; whoever polls writes it, all threads share it.
+        self._brokers = brokers
+        #: The last error that somebody has to put right, and whether no broker can be reached at all; whoever
+        #: polls writes them, all threads share them.
         self._trouble = ""
+        self._all_down = False
 
     def on_error(self, error: KafkaError) -> None:
         """The client's error callback, if it is ours."""
-        if error.name() in _TELLING:
+        if error.name() == "_ALL_BROKERS_DOWN":
+            self._all_down = True
+        elif error.name() in _TELLING:
             self._trouble = f"{error.name()}: {error.str()}"
 
     def each(
@@ -158,7 +167,7 @@ class Requests:
     def _once(
         self, send: Callable[[list[K], float], Mapping[K, Future[V]]], keys: list[K], seconds: float
     ) -> dict[K, V | KafkaClientError]:
-        self._trouble = ""
+        self._trouble, self._all_down = "", False
         try:
             futures = send(keys, seconds)
         except KafkaException as error:
@@ -176,8 +185,15 @@ class Requests:
         """The translated error; what the connection suffers from comes with it."""
         self._client.poll(0)  # serves the error callback
         said = translated(error)
-        if not self._trouble or said.name not in ("_TIMED_OUT", "_TRANSPORT", "_TIMED_OUT_QUEUE"):
+        if said.name not in _UNANSWERED:
             return said
+        if not self._trouble:
+            if not self._brokers or not (self._all_down or said.name == "_TRANSPORT"):
+                return said
+            away = f"no broker of {self._brokers} can be reached: check the addresses, and that they are up"
+            return KafkaClientError(
+                f"{said.name}: {away}", code=said.code, name=said.name, retriable=said.retriable
+            )
         name = self._trouble.partition(":")[0]
         # Nothing gets better by repeating it, so it is not among the passing errors.
         return KafkaClientError(self._trouble, code=said.code, name=name, permanent=True)

@@ -29,6 +29,7 @@ from dp_kafka.processing.deadletter import HEADERS, PREFIX
 from tests.commandline import Run, caller
 from tests.conftest import CommittedFunction, SendFunction, TopicFactory
 from tests.sending import nobody, received
+from tests.unreachable import dead_address
 from tests.waiting import PATIENCE, in_thread
 
 
@@ -656,3 +657,11 @@ def test_acls_without_an_authorizer_are_an_error(run: Run, tmp_path: Path) -> No
     path.write_text("name: [")
     assert run("acls", "apply", str(path))[0] == 2
     assert run("acls", "apply", str(path), str(path), "--app", "x")[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [["topics", "list"], ["lag", "group"]])
+def test_brokers_that_are_away_are_named(run: Run, arguments: list[str]) -> None:
+    with dead_address() as address:
+        code, _, err = run(*arguments, "--brokers", address, "--timeout", "1")
+    assert code == 3
+    assert f"no broker of {address} can be reached: check the addresses" in err
