@@ -139,38 +139,39 @@ def header_list(headers: Headers | None) -> list[tuple[str, HeaderValue]]:
         TypeError: a key is not a str or a value is not str, bytes or None; the value is not shown.
         ValueError: a key or value is text that UTF-8 can't encode, or a key contains a NUL character.
     """
-    if headers is None:
-        return []
-    pairs: list[tuple[str, HeaderValue]] = []
+    return [] if headers is None else checked_headers(headers)[0]
+
+
+def checked_headers(headers: Headers) -> tuple[list[tuple[str, HeaderValue]], bool]:
+    """As `header_list`, and whether one of them is the trace id."""
     # To ask whether a list is a Mapping costs as much as all the rest.
-    for pair in headers if type(headers) is list else _pairs(headers):
+    if type(headers) is list:
+        # A copy first: what is checked is what is sent, whatever another thread does to the list.
+        pairs, traced = headers.copy(), False
         # This runs for each message: what nearly every header is goes by without a call.
-        if type(pair) is tuple and len(pair) == 2:
+        for pair in pairs:
+            if type(pair) is not tuple or len(pair) != 2:
+                break
             key, value = pair
-            if (
-                type(key) is str
-                and key.isascii()
-                and "\0" not in key
-                and (type(value) is bytes or (type(value) is str and value.isascii() and "\0" not in value))
-            ):
-                pairs.append(pair)
-                continue
-        pairs.append(_checked_pair(pair))
-    return pairs
+            if key == TRACE_ID_HEADER and type(key) is str:
+                traced = True
+            elif type(key) is not str or not key.isascii() or "\0" in key:
+                break
+            if type(value) is not bytes and (type(value) is not str or not value.isascii() or "\0" in value):
+                break
+        else:
+            return pairs, traced
+    elif isinstance(headers, Mapping):
+        pairs = list(headers.items())
+    else:
+        pairs = list(headers)
+    checked = [_checked_pair(pair) for pair in pairs]
+    return checked, has_trace_id(checked)
 
 
-def has_trace_id(headers: list[tuple[str, HeaderValue]] | None) -> bool:
+def has_trace_id(headers: list[tuple[str, HeaderValue]]) -> bool:
     """Whether checked headers name a trace id."""
-    if headers:
-        # A loop, as a generator for each message costs more.
-        for name, _ in headers:
-            if name == TRACE_ID_HEADER:
-                return True
-    return False
-
-
-def _pairs(headers: Headers) -> Iterable[tuple[str, HeaderValue]]:
-    return headers.items() if isinstance(headers, Mapping) else headers
+    return any(name == TRACE_ID_HEADER for name, _ in headers)
 
 
 def _checked_pair(pair: object) -> tuple[str, HeaderValue]:

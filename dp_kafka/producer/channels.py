@@ -9,7 +9,7 @@ from typing import Any
 
 from dp_kafka.channels import Channel, ErrorsChannel, deadline_of
 from dp_kafka.errors import DpKafkaError
-from dp_kafka.headers import Headers, HeaderValue, current_trace_id, has_trace_id, header_list
+from dp_kafka.headers import Headers, HeaderValue, checked_headers, current_trace_id
 from dp_kafka.interrupts import is_owned
 
 __all__ = ["BytesMessage", "DeliveryCallback", "InjectFunction", "OutputChannel", "ProducerChannels"]
@@ -51,12 +51,15 @@ class BytesMessage:
             raise TypeError(f"a BytesMessage takes bytes or None, but got {type(value).__name__}")
         self.value = value
         self.key = key
-        self.headers = None if headers is None else header_list(headers)
+        self.headers: list[tuple[str, HeaderValue]] | None = None
+        traced = False
+        if headers is not None:
+            self.headers, traced = checked_headers(headers)
         self.partition = partition
         self.timestamp = timestamp
         self.on_delivery = on_delivery
         #: Of the context; not looked up where the headers have one, as it costs as much as the rest of this.
-        self.trace_id = None if has_trace_id(self.headers) else current_trace_id()
+        self.trace_id = None if traced else current_trace_id()
         #: Set on the copy that an output channel with tracing makes of the message.
         self.inject: InjectFunction | None = None
 

@@ -387,7 +387,7 @@ class Producer:
         """Switch this producer off, in a forked child. Takes no lock: its owner may not exist here."""
         self._forked = self._closing = True
         channels = self._channels
-        self._sender.refuse(lambda: forks.forked_error("Producer"))
+        self._sender.after_fork(lambda: forks.forked_error("Producer"))
         # Made anew, as their locks may be held for ever: not initialised, so that no send gets past that;
         # closed for whoever reads; and a put is refused by what would start the output thread.
         for event in (channels.initialised, channels.closed):

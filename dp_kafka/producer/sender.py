@@ -31,7 +31,9 @@ from dp_kafka.headers import (
     TRACE_ID_HEADER,
     Headers,
     HeaderValue,
+    checked_headers,
     current_trace_id,
+    has_trace_id,
     header_list,
     new_trace_id,
 )
@@ -71,6 +73,8 @@ class Sender:
         #: queue, where flush sees it.
         self._hand_over = delivery.reports.hand_over
         self._produce: Callable[..., None] = delivery.produce
+        #: Whether a send found it initialised: to ask for that each time costs as much as the header's check.
+        self._initialised = False
         #: Makes the error for a sender that must not be used any more; None while it may.
         self._refusal: Callable[[], DpKafkaError] | None = None
         #: Guards the replacement of the headers; the list itself is never changed in place.
@@ -93,15 +97,21 @@ class Sender:
 
         `inject` may change the message's headers, which are a list of its own, before it goes.
         """
-        all_headers = self._all_headers(headers, trace_id)
+        all_headers: list[tuple[str, HeaderValue]]
+        all_headers, traced = ([], False) if headers is None else checked_headers(headers)
+        if self._headers:
+            traced = traced or has_trace_id(self._headers)
+            all_headers = [*self._headers, *all_headers]
+        if not traced:
+            all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
         if inject is not None:
             inject(all_headers)
-        delivery, reports = self._delivery, self._reports
+        reports = self._reports
         last, report = self._last
         if on_delivery is not last:
             report = self._new_report(on_delivery)
         deadline: float | None = None
-        if not delivery.initialised.is_set():
+        if not self._initialised:
             deadline = self._wait_initialised(timeout)
         options: dict[str, Any] | None = None
         if partition is not None or timestamp is not None:
@@ -140,18 +150,6 @@ class Sender:
         # Not in the except clause: the codec's error holds the key, and would stay as the context.
         raise refused
 
-    def _all_headers(self, headers: Headers | None, trace_id: str | None) -> list[tuple[str, HeaderValue]]:
-        """The headers of a message, with a trace id, as a list of its own."""
-        all_headers = [] if headers is None else header_list(headers)
-        if self._headers:
-            all_headers = [*self._headers, *all_headers]
-        # has_trace_id() without the call: this runs for each message.
-        for name, _ in all_headers:
-            if name == TRACE_ID_HEADER:
-                return all_headers
-        all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
-        return all_headers
-
     def _new_report(self, on_delivery: DeliveryCallback | None) -> Callable[..., None]:
         if on_delivery is None:
             return self._delivered
@@ -173,6 +171,11 @@ class Sender:
     def refuse(self, refusal: Callable[[], DpKafkaError]) -> None:
         """From now on whoever waits, or would wait, for the initialisation gets this error. Takes no lock."""
         self._refusal = refusal
+
+    def after_fork(self, refusal: Callable[[], DpKafkaError]) -> None:
+        """Refuse every send in a forked child, where the event of the initialisation is not set any more."""
+        self._refusal = refusal
+        self._initialised = False
 
     def close(self) -> None:
         """Refuse every further send; what was accepted is in librdkafka's queue when this returns."""
@@ -199,7 +202,10 @@ class Sender:
     # -- waiting ------------------------------------------------------------------------------------
 
     def _wait_initialised(self, timeout: float | None) -> float | None:
-        """Wait for the initialisation; the deadline of the whole send, None without a timeout."""
+        """Wait for the initialisation; the deadline of the whole send, None if there is no need to wait."""
+        if self._delivery.initialised.is_set():
+            self._initialised = True
+            return None
         if self._refusal is not None:
             raise self._refusal()
         deadline = None if timeout is None else time.monotonic() + timeout
