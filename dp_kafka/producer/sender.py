@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException
@@ -65,7 +64,6 @@ class Sender:
         self._reports = delivery.reports
         #: One bound method for all messages: it costs least.
         self._delivered = delivery.reports.delivered
-        self._delivered_to = delivery.reports.delivered_to
         #: The last callback and the report that calls it: mostly the next message has the same. A new one for
         #: each of a full queue of messages costs as much as the rest of the way, in garbage collections.
         self._last: tuple[DeliveryCallback | None, Callable[..., None]] = (None, self._delivered)
@@ -153,7 +151,7 @@ class Sender:
     def _new_report(self, on_delivery: DeliveryCallback | None) -> Callable[..., None]:
         if on_delivery is None:
             return self._delivered
-        report = partial(self._delivered_to, on_delivery)
+        report = self._reports.delivered_to(on_delivery)
         # In one step, so that no thread takes the report of another's callback.
         self._last = (on_delivery, report)
         return report
