@@ -115,19 +115,22 @@ class BatchWorker(WorkerThread):
         return rows
 
     def _handle(self, rows: list[Row]) -> None:
-        batch = [message for _, messages in rows for message in messages]
+        batch: list[Message] = []
+        for _, messages in rows:
+            batch += messages
         self.current = batch[0]
         failed: set[int] = set()
         again: list[tuple[Message, float]] = []
         try:
-            self._handler(list(batch))
+            self._handler(batch)
         except BaseException as error:  # noqa: BLE001  # a handler may raise anything; the worker lives on
             if isinstance(error, Unsettled):
                 again = error.again
                 if error.failed:
                     failed = self._failed(error.cause, error.failed)
             else:
-                failed = self._failed(error, batch)
+                # Not of the batch: that is the handler's own list, to change as it likes.
+                failed = self._failed(error, [message for _, messages in rows for message in messages])
         self.current = None
         if again:
             rows = self._held = self._without(rows, again)

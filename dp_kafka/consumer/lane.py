@@ -15,6 +15,7 @@ import enum
 import logging
 import threading
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from dp_kafka.channels import Signal
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["CommitPoint", "Lane", "LanePhase"]
 
 logger = logging.getLogger("dp_kafka.consumer")
+
+_FLAGS = attrgetter("_flags")
 
 
 class CommitPoint(NamedTuple):
@@ -434,7 +437,7 @@ class Lane:
         offsets, backlog = self.offsets, self._backlog
         if not backlog.batched or backlog.waiting or offsets.finished:
             return False
-        if any(message._flags for message in messages):
+        if any(map(_FLAGS, messages)):
             return False
         first, last = messages[0]._raw.offset(), messages[-1]._raw.offset()
         if not offsets.finish_row(first, last, len(messages)):
