@@ -141,12 +141,12 @@ class Poller(threading.Thread):
         try:
             membership.run()
         finally:
-            membership.end()
-            # Counted, and the session put away first: whoever asks for the number must not see it vanish.
-            # close() sets its deadline before it says that the group closes.
+            # Counted, and the session put away, before anything is let go: whoever asks for the number must
+            # not see it vanish. close() sets its deadline before it says that the group closes.
             closing = self._control.closing or self._control.deadline is not None
             self._left = membership.session.in_hand() if closing else 0
             self.membership = None
+            membership.end()
             membership.leave()
             self._close_client()
         self._control.set_stopped()
