@@ -52,9 +52,11 @@ def handled_messages(args: tuple[Any, ...]) -> list[Message]:
     return list(last) if isinstance(last, list) else [last]
 
 
-def failed_messages(error: BaseException, args: tuple[Any, ...]) -> list[Message]:
-    """The messages that failed with `error`: those that a BatchError names, else all of them."""
-    messages = handled_messages(args)
+def failed_messages(error: BaseException, messages: list[Message]) -> list[Message]:
+    """Those of `messages` that failed with `error`: those that a BatchError names, else all of them.
+
+    Args: `messages` as they were before the handler ran, which may do to its batch what it likes.
+    """
     if not isinstance(error, BatchError):
         return messages
     named = {id(message) for message in error.failed}

@@ -83,7 +83,7 @@ class DeadLetters:
             again: list[tuple[Message, float]] = []
             if letters:
                 messages = [message for message in messages if message.given_up is None]
-                args = (*args[:-1], messages)
+                args = (*args[:-1], list(messages))
             if messages:
                 try:
                     handler(*args)
@@ -93,7 +93,7 @@ class DeadLetters:
                     letters += [_Letter(message, unsettled.cause) for message in unsettled.failed]
                 except Exception as error:  # noqa: BLE001  # whatever it is, it goes to the topic
                     causes.append(error)
-                    letters += [_Letter(message, error) for message in failed_messages(error, args)]
+                    letters += [_Letter(message, error) for message in failed_messages(error, messages)]
             again += self._send(letters)
             if again:
                 raise Unsettled(causes[-1], again=again, failed=[])

@@ -10,7 +10,7 @@ from dp_kafka.config import RetryPolicy
 from dp_kafka.consumer.message import Message
 from dp_kafka.consumer.unsettled import Unsettled
 from dp_kafka.logs import error_text, log_event
-from dp_kafka.processing.chain import AnyHandler, Middleware, failed_messages
+from dp_kafka.processing.chain import AnyHandler, Middleware, failed_messages, handled_messages
 from dp_kafka.retry import get_retry_time
 
 __all__ = ["retrying"]
@@ -23,6 +23,7 @@ def retrying(policy: RetryPolicy, *, random: Callable[[], float] = _random.rando
 
     def middleware(handler: AnyHandler) -> AnyHandler:
         def retried(*args: object) -> object:
+            messages = handled_messages(args)
             try:
                 return handler(*args)
             except Unsettled:
@@ -30,7 +31,7 @@ def retrying(policy: RetryPolicy, *, random: Callable[[], float] = _random.rando
             except Exception as error:
                 again: list[tuple[Message, float]] = []
                 failed: list[Message] = []
-                for message in failed_messages(error, args):
+                for message in failed_messages(error, messages):
                     # What the handler let go itself can't be taken back: the next message is under way.
                     if message.released or not policy.retries(error, message.attempt):
                         failed.append(message)

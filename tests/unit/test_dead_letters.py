@@ -134,6 +134,21 @@ def test_letters_of_a_batch_go_together_and_the_rest_is_committed(mail: Mail) ->
     assert mail.committed() == 4
 
 
+def test_what_a_handler_takes_out_of_its_batch_becomes_a_letter_all_the_same(mail: Mail) -> None:
+    """A batch is the handler's own list: it may have nothing left of it when it fails."""
+    mail.refuse(1)  # so that the messages come again, with letters, before a further one
+    mail.send("a", "b", "c")
+
+    def handler(batch: list[Message]) -> None:
+        while batch:
+            batch.pop()
+        raise OSError("the database is away")
+
+    mail.handle(handler, batch=True, batch_size=3, batch_wait_time=0.2)
+    assert sorted(value or b"" for value, _ in mail.letters(3)) == [b"a", b"b", b"c"]
+    assert mail.committed_at_the_end() == 3
+
+
 def test_a_tombstone_and_a_message_without_headers_become_letters_as_they_are(mail: Mail) -> None:
     mail.send(None, key=b"\xff\x00")
     mail.handle(always)

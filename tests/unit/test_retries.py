@@ -192,6 +192,25 @@ def test_in_a_batch_the_named_messages_wait_and_what_is_behind_them_too(
     assert committed(group.group_name, name) == 5
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["all failed", "the first failed"])
+def test_what_a_handler_takes_out_of_its_batch_is_tried_again_all_the_same(named: bool) -> None:
+    """A batch is the handler's own list: who works it off may have nothing left of it when he fails."""
+    session = new_session()
+    session.set_batched()
+    open_lane(session).add(raws(0, 1, 2))
+    batch = session.upstream.get_row(3)
+    expected = batch[:1] if named else batch[:]
+
+    def handler(batch: list[Message]) -> None:
+        first = batch.pop(0)
+        batch.clear()
+        raise BatchError([first]) if named else OSError
+
+    with pytest.raises(Unsettled) as caught:
+        retrying(QUICK)(handler)(batch)
+    assert [message for message, _ in caught.value.again] == expected
+
+
 def batch_of(session: Session, count: int) -> list[int]:
     """The offsets of the next batch, of what is there."""
     offsets: list[int] = []
