@@ -35,6 +35,7 @@ class Backlog:
         "_chunks",
         "_holds",
         "_lane",
+        "_late_bytes",
         "_offsets",
         "_order",
         "batched",
@@ -56,6 +57,8 @@ class Backlog:
         self._again: deque[Message] = deque()
         #: How many failed messages wait for their time; they are in nobody's hand.
         self.waiting = 0
+        #: The bytes of those, and of those whose time has come.
+        self._late_bytes = 0
         #: Sizes of the chunks that were added, newest last, to know the bytes that are buffered.
         self._chunks: deque[tuple[int, int]] = deque()
         #: The messages and bytes of all of them.
@@ -83,11 +86,11 @@ class Backlog:
         self._bytes += size
 
     def size(self) -> tuple[int, int]:
-        """How many messages are buffered, and about how many bytes.
+        """How many messages are held here, buffered or to come again, and about how many bytes.
 
         The poll thread asks each lane in each of its turns, so this looks at the oldest chunks alone.
         """
-        count = len(self._order)
+        count, late = len(self._order), self.waiting + len(self._again)
         chunks = self._chunks
         # Messages leave oldest first (nearly, by key), so the newest are those still here.
         gone = self._chunked - count
@@ -98,15 +101,15 @@ class Backlog:
             self._bytes -= chunk_bytes
         if gone > 0 and chunks:
             chunk_count, chunk_bytes = chunks[0]
-            return count, self._bytes - chunk_bytes * gone // chunk_count
-        return count, self._bytes
+            return count + late, self._bytes - chunk_bytes * gone // chunk_count + self._late_bytes
+        return count + late, self._bytes + self._late_bytes
 
     def clear(self) -> None:
         """Forget all that can be handed out; somebody will fetch it again."""
         self._order.clear()
         self._again.clear()
         self._chunks.clear()
-        self._chunked = self._bytes = 0
+        self._chunked = self._bytes = self._late_bytes = 0
 
     def __len__(self) -> int:
         """How many messages are buffered."""
@@ -131,7 +134,9 @@ class Backlog:
             # not even another failed one.
             return None
         if self._again:
-            return self._again.popleft()
+            message = self._again.popleft()
+            self._late_bytes -= len(message._raw)
+            return message
         if self.is_at_window:
             return None
         raw = self._order.take()
@@ -151,6 +156,11 @@ class Backlog:
 
     # -- what has failed ----------------------------------------------------------------------------
 
+    def defer(self, message: Message) -> None:
+        """A failed message is to wait for its time."""
+        self.waiting += 1
+        self._late_bytes += len(message._raw)
+
     def add_again(self, messages: list[Message]) -> None:
         """The time of failed messages has come: they go before what is buffered, in their order."""
         self._again = deque(sorted([*self._again, *messages], key=_OFFSET))
@@ -163,6 +173,7 @@ class Backlog:
         if not (self.waiting and self._holds):
             return False
         if message.attempt > 1:
+            self._late_bytes += len(message._raw)
             self.add_again([message])
         else:
             self._order.put_first([message._raw])

@@ -266,11 +266,11 @@ class Lane:
             idle = self._is_idle_locked()
         self._tell(message if usable else None, idle=idle)
 
-    def defer(self) -> None:
+    def defer(self, message: Message) -> None:
         """A failed message leaves its worker's hand, to be handed out `again` later; what must, waits."""
         with self._lock:
             self._in_hand -= 1
-            self._backlog.waiting += 1
+            self._backlog.defer(message)
             following = self._offer_locked()
             idle = self._is_idle_locked()
         self._tell(following, idle=idle)

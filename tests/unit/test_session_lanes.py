@@ -135,3 +135,24 @@ def test_what_holds_a_partition_back_is_logged_at_each_power_of_ten(logged: Logg
     assert offsets.finish(40)
     session.log_held()
     assert told(range(many + 1, many + 1 + LOG_BEYOND)) == [LOG_BEYOND]
+
+
+@pytest.mark.parametrize("ordering", [Ordering.NONE, Ordering.KEY])
+def test_messages_that_wait_for_a_retry_count_as_held(ordering: Ordering) -> None:
+    """Else a lane whose handler fails looks empty, is fetched for, and grows with the backlog."""
+    session = new_session(ordering)
+    lane = open_lane(session)
+    lane.add(raws(*range(10), data=b"12345"))
+    messages = [session.upstream.get(timeout=1) for _ in range(10)]
+    assert lane.buffered() == (0, 0)
+    for message in messages:
+        session.defer(message, 60.0)
+    assert lane.buffered() == (10, 50)
+    session.serve_retries(time.monotonic() + 61.0)
+    again = [session.upstream.get(timeout=1) for _ in range(4)]
+    # One more is offered, and so in the channel.
+    assert lane.buffered() == (5, 25)
+    for message in again:
+        message.release()
+    lane.drain()
+    assert lane.buffered()[0] == 0
