@@ -114,6 +114,16 @@ class GroupCommit:
         return self.wanted or self._asked > self._begun
 
     @property
+    def asked_for(self) -> bool:
+        """Whether somebody waits for the answer to a durable commit, or has parked a message for it."""
+        return self.durable and self._asked > self.answered
+
+    @property
+    def answered(self) -> int:
+        """How many of those who asked for a durable commit have their answer, good or bad."""
+        return max(self._done, self._failed)
+
+    @property
     def in_flight(self) -> bool:
         """Whether a round waits for the broker's answer. Poll thread only."""
         return self._in_flight

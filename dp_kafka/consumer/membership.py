@@ -61,6 +61,10 @@ class Membership:
         self.rebalances = Rebalances(context, self.session, self.committer)
         self._flow = Flow(config.max_buffered_messages, config.max_buffered_bytes)
         self._watch_due = 0.0
+        #: At the end: when nobody was last seen to wait for a durable commit, or got an answer, and how many
+        #: had theirs then.
+        self._heard_at = 0.0
+        self._answered = 0
 
     def run(self) -> None:
         """Join the group and consume until that is no longer wanted; then finish what is in hand.
@@ -171,13 +175,12 @@ class Membership:
         if lanes:
             pause(self._client, lanes)
         # What users have taken themselves may never come back; a handler ends, and is waited for.
-        unanswered = time.monotonic() + self._context.config.message_consume_timeout
-        patience = None if control.has_workers else unanswered
+        self._heard_at = time.monotonic()
+        patience = (
+            None if control.has_workers else self._heard_at + self._context.config.message_consume_timeout
+        )
         while session.in_hand() and not control.is_over(patience):
             now = time.monotonic()
-            if self._commits.durable and now >= unanswered:
-                # Not the handler takes its time, but a broker that does not answer its commit.
-                self._commits.give_up()
             if now >= self._watch_due:
                 self._watch(now)
             self._keep_up(now)
@@ -196,9 +199,18 @@ class Membership:
                 self._keep_up(time.monotonic())
 
     def _keep_up(self, now: float) -> None:
-        """What keeps the member in its group while it hands out nothing."""
+        """What keeps the member in its group while it hands out nothing.
+
+        Who waits for a durable commit is given up when there was no answer for `message_consume_timeout`:
+        a handler is waited for as long as it takes, but not a broker that does not answer its commit.
+        """
         self._context.pulse.beat(now)
         self.committer.serve(now)
+        commits = self._commits
+        if not commits.asked_for or commits.answered != self._answered:
+            self._heard_at, self._answered = now, commits.answered
+        elif now - self._heard_at >= self._context.config.message_consume_timeout:
+            commits.give_up()
         self._errors.poll(self._client)
 
     def _commit_rest(self) -> None:
