@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from queue import Empty, Full, Queue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dp_kafka.errors import ChannelClosed
+from dp_kafka.interrupts import is_owned
 
 T = TypeVar("T")
 
@@ -29,11 +30,16 @@ class Channel(Queue[T], Generic[T]):
     def __init__(self, maxsize: int = 0) -> None:
         super().__init__(maxsize)
         self._closed = False
+        _make_reentrant(self)
 
     @property
     def closed(self) -> bool:
         """True once `close()` was called; items may still be inside."""
         return self._closed
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a call that holds this."""
+        return is_owned(self.mutex)
 
     def close(self) -> bool:
         """Refuse further items and wake every waiting thread. True if this call closed it. Never blocks."""
@@ -142,6 +148,15 @@ class Signal(threading.Event):
         except IndexError:
             return
         on_set()
+
+
+def _make_reentrant(queue: Queue[Any]) -> None:
+    """Give a queue a lock that can tell whether the thread that asks holds it: see `Channel.interrupted`."""
+    mutex: Any = threading.RLock()
+    queue.mutex = mutex
+    queue.not_empty = threading.Condition(mutex)
+    queue.not_full = threading.Condition(mutex)
+    queue.all_tasks_done = threading.Condition(mutex)
 
 
 def deadline_of(block: bool, timeout: float | None) -> float | None:

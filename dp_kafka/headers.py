@@ -153,9 +153,11 @@ def checked_headers(headers: Headers) -> tuple[list[tuple[str, HeaderValue]], bo
             if type(pair) is not tuple or len(pair) != 2:
                 break
             key, value = pair
-            if key == TRACE_ID_HEADER and type(key) is str:
+            if type(key) is not str:
+                break
+            if key == TRACE_ID_HEADER:
                 traced = True
-            elif type(key) is not str or not key.isascii() or "\0" in key:
+            elif not key.isascii() or "\0" in key:
                 break
             if type(value) is not bytes and (type(value) is not str or not value.isascii() or "\0" in value):
                 break

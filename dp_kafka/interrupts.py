@@ -6,12 +6,15 @@ a lock that it holds, or an end that it has begun.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Beginning", "is_owned"]
+__all__ = ["Beginning", "calls_under_way", "is_owned"]
+
+T = TypeVar("T")
 
 
 def is_owned(lock: Any) -> bool:
@@ -20,11 +23,27 @@ def is_owned(lock: Any) -> bool:
     return owned
 
 
+def calls_under_way(kind: type[T]) -> Iterator[T]:
+    """The objects of a type in whose methods the calling thread is; a signal handler asks.
+
+    Where each message takes a lock, one that knew its owner would cost too much.
+    """
+    frame = sys._getframe(1).f_back
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, kind):
+            yield owner
+        frame = frame.f_back
+
+
 class Beginning:
-    """That something is begun once, whoever begins it: several threads, or a handler on top of one."""
+    """That something is begun once, whoever begins it: several threads, or a handler on top of one.
+
+    What fails, such as by a Ctrl-C in the middle of it, was not begun, and the next one begins it.
+    """
 
     def __init__(self) -> None:
-        #: Taken by the first, for good. To take it is one step, in which no handler can come.
+        #: Taken by the first. To take it is one step, in which no handler can come.
         self._first = threading.Lock()
         self._local = threading.local()
 
@@ -33,8 +52,14 @@ class Beginning:
         """Gives whether this is the first attempt; what it stands around is the beginning."""
         before = self.interrupted()
         self._local.under_way = True
+        first = False
         try:
-            yield self._first.acquire(blocking=False)
+            first = self._first.acquire(blocking=False)
+            yield first
+        except BaseException:
+            if first:
+                self._first.release()
+            raise
         finally:
             self._local.under_way = before
 

@@ -60,6 +60,8 @@ class CloseThread(threading.Thread):
         #: Guards the deadline. Reentrant, as a signal handler that closes may come on top of it.
         self._lock = threading.RLock()
         self._beginning = Beginning()
+        #: Taken by who runs. A Ctrl-C just behind the start of the thread makes the next close() begin again.
+        self._once = threading.Lock()
         self._hooks: Sequence[Callable[[], object]] = ()
         #: The thread that closes: this one, or where none can be started, the caller's.
         self.runner: threading.Thread | None = None
@@ -99,6 +101,8 @@ class CloseThread(threading.Thread):
 
     def run(self) -> None:
         """Close, and tell."""
+        if not self._once.acquire(blocking=False):
+            return
         channels = self._channels
         self.runner = threading.current_thread()
         try:

@@ -237,13 +237,27 @@ class ConsumerGroup:
         current = threading.current_thread()
         if self._in_own_thread() or current is self._closer.runner:
             return 0
-        if any(part.interrupted() for part in (self._control, self._handlers, self._error_log, self._closer)):
+        if self._interrupted():
             return 0
         if current is self._error_log.thread:
             return 0
         # The closing thread keeps the deadline itself; the little more lets it tell what it had to leave.
         closed = self._channels.closed.wait(None if timeout is None else timeout + GRACE_SECONDS + 0.2)
         return self._closer.left if closed else self._poller.in_hand()
+
+    def _interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
+        channels = self._channels
+        parts = (
+            self._control,
+            self._handlers,
+            self._error_log,
+            self._closer,
+            channels.errors,
+            channels.consume,
+            channels.upstream,
+        )
+        return any(part.interrupted() for part in parts)
 
     def __enter__(self) -> ConsumerGroup:
         return self

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from queue import Empty
 
 from dp_kafka.channels import Channel, wait_until
+from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import Message
 from dp_kafka.errors import ChannelClosed
+from dp_kafka.interrupts import calls_under_way
 
 __all__ = ["UpstreamChannel"]
 
@@ -81,6 +83,10 @@ class UpstreamChannel(Channel[Message]):
             messages = message._lane.taken_row(message, count)
             if messages:
                 return messages
+
+    def interrupted(self) -> bool:
+        """As of a Channel; also on top of a call that uses a lane of this channel."""
+        return super().interrupted() or any(lane.session.upstream is self for lane in calls_under_way(Lane))
 
     def wait(self, timeout: float | None, flushes: int) -> bool:
         """Wait for a message without taking it; True if there is one.

@@ -10,7 +10,6 @@ from typing import Any
 from dp_kafka.channels import Channel, ErrorsChannel, deadline_of
 from dp_kafka.errors import DpKafkaError
 from dp_kafka.headers import Headers, HeaderValue, checked_headers, current_trace_id
-from dp_kafka.interrupts import is_owned
 
 __all__ = ["BytesMessage", "DeliveryCallback", "InjectFunction", "OutputChannel", "ProducerChannels"]
 
@@ -79,12 +78,6 @@ class OutputChannel(Channel[BytesMessage]):
         #: `mutex`.
         self._hungry = False
         self._given_up = 0
-        # Reentrant only to tell whether the thread that asks holds it, see `interrupted`.
-        mutex: Any = threading.RLock()
-        self.mutex = mutex
-        self.not_empty = threading.Condition(mutex)
-        self.not_full = threading.Condition(mutex)
-        self.all_tasks_done = threading.Condition(mutex)
 
     def put(self, item: BytesMessage, block: bool = True, timeout: float | None = None) -> None:
         """Queue a message, waiting for room at most `timeout` seconds (None: until there is room).
@@ -116,10 +109,6 @@ class OutputChannel(Channel[BytesMessage]):
             super()._wait_for_item_locked(deadline)
         finally:
             self._hungry = False
-
-    def interrupted(self) -> bool:
-        """Whether the calling thread is a signal handler's, on top of a put of its own: as with sends."""
-        return is_owned(self.mutex)
 
     def take_all(self) -> list[BytesMessage]:
         """Wait for a message and take all that are there: one lock for many messages.

@@ -61,6 +61,8 @@ class CloseThread(threading.Thread):
         #: Guards the deadline: seconds of time.monotonic(), None for none.
         self._lock = threading.RLock()
         self._deadline: float | None = None
+        #: Taken by who runs. A Ctrl-C just behind the start of the thread makes the next close() begin again.
+        self._once = threading.Lock()
         #: How many messages had to be left.
         self.left = 0
 
@@ -73,6 +75,8 @@ class CloseThread(threading.Thread):
 
     def run(self) -> None:
         """Close, and tell."""
+        if not self._once.acquire(blocking=False):
+            return
         try:
             self._close()
         except BaseException as error:  # noqa: BLE001  # whoever waits for the end must get it

@@ -380,7 +380,15 @@ class Producer:
 
     def _interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
-        parts = (self._beginning, self._sender, self._channels.output, self._delivery, self._error_log)
+        channels = self._channels
+        parts = (
+            self._beginning,
+            self._sender,
+            channels.output,
+            channels.errors,
+            self._delivery,
+            self._error_log,
+        )
         return is_owned(self._lock) or any(part.interrupted() for part in parts)
 
     def _after_fork(self) -> None:

@@ -97,9 +97,10 @@ class Sender:
         """
         all_headers: list[tuple[str, HeaderValue]]
         all_headers, traced = ([], False) if headers is None else checked_headers(headers)
-        if self._headers:
-            traced = traced or has_trace_id(self._headers)
-            all_headers = [*self._headers, *all_headers]
+        common = self._headers
+        if common:
+            traced = traced or has_trace_id(common)
+            all_headers = [*common, *all_headers]
         if not traced:
             all_headers.append((TRACE_ID_HEADER, trace_id or current_trace_id() or new_trace_id()))
         if inject is not None:

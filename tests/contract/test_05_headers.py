@@ -64,6 +64,7 @@ def test_5_2_headers_may_be_pairs_and_values_may_be_any_text_or_bytes(
         (["ab"], TypeError, "headers must be a mapping or"),
         ([("a", "b", "c")], TypeError, "headers must be a mapping or"),
         ({5: "a"}, TypeError, "a header key must be str, but is int"),
+        ([(b"a", "a")], TypeError, "a header key must be str, but is bytes"),
         ({"a\x00b": "a"}, ValueError, "a header key must not contain a NUL character"),
         ({"a": 5}, TypeError, "the value of header 'a' must be str, bytes or None, but is int"),
         ({"a": "\ud800"}, ValueError, "the value of header 'a'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import operator
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import confluent_kafka
 import pytest
 
-from dp_kafka import ClosedError, ConsumerGroup, Message, State
+from dp_kafka import ChannelClosed, ClosedError, ConsumerGroup, Message, State
 from dp_kafka.consumer import closing
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.health import CheckState, HealthCheck, Status
@@ -225,7 +226,16 @@ def test_a_signal_handler_may_close_on_top_of_a_close_and_of_what_holds_a_lock(
 
 
 @pytest.mark.parametrize(
-    "lock", ["_control._condition", "_handlers._lock", "_error_log._lock", "_closer._lock"]
+    "lock",
+    [
+        "_control._condition",
+        "_handlers._lock",
+        "_error_log._lock",
+        "_closer._lock",
+        "channels.upstream.mutex",
+        "channels.errors.mutex",
+        "channels.consume.mutex",
+    ],
 )
 def test_a_signal_handler_may_close_on_top_of_whatever_holds_a_lock(
     topic: TopicFactory, consumer_group: GroupFactory, lock: str
@@ -235,6 +245,76 @@ def test_a_signal_handler_may_close_on_top_of_whatever_holds_a_lock(
     with operator.attrgetter(lock)(group):
         assert group.close() == 0
     assert group.channels.closed.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("call", ["get", "mark", "release"])
+def test_a_signal_handler_may_close_on_top_of_what_uses_a_partition(
+    topic: TopicFactory,
+    consumer_group: GroupFactory,
+    send: SendFunction,
+    call: str,
+) -> None:
+    """Whoever takes messages in the main thread is in such a call half of the time, and holds its lock."""
+    name = topic()
+    group = consuming(consumer_group(name, librdkafka=INCREMENTAL))
+    send(name, "a")
+    upstream = group.channels.upstream
+    signalled: list[int] = []
+
+    class Signalling:
+        """The lock of a lane, on which the signal comes while it is held."""
+
+        def __init__(self, lock: Any) -> None:
+            self._lock = lock
+
+        def __enter__(self) -> None:
+            self._lock.acquire()
+            if threading.current_thread() is threading.main_thread() and armed and not signalled:
+                signal.raise_signal(signal.SIGALRM)
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    armed = call == "get"
+    eventually(lambda: len(group._poller.session.lanes) if group._poller.session else 0, 1)
+    session = group._poller.session
+    assert session is not None
+    lane = session.lanes[0]
+    lane._lock = Signalling(lane._lock)  # type: ignore[assignment]
+    old = signal.signal(signal.SIGALRM, lambda *_: signalled.append(group.close()))
+    try:
+        if armed:
+            with contextlib.suppress(ChannelClosed):
+                upstream.get(timeout=PATIENCE).commit_and_release()
+        else:
+            message = upstream.get(timeout=PATIENCE)
+            armed = True
+            getattr(message, call)()
+            message.release()
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert signalled == [0]
+    assert group.channels.closed.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("when", ["before the thread starts", "behind it"])
+def test_a_close_that_ctrl_c_ended_as_it_began_may_be_begun_again(
+    topic: TopicFactory, consumer_group: GroupFactory, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    group = consumer_group(topic())
+    start = group._closer.start
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        if when == "behind it":
+            start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(group._closer, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        group.close()
+    assert group.close(timeout=PATIENCE) == 0
+    assert group.channels.closed.is_set()
 
 
 def test_a_signal_handler_may_close_on_top_of_a_close_that_has_just_begun(
@@ -305,6 +385,54 @@ def test_a_hook_may_call_anything(topic: TopicFactory, consumer_group: GroupFact
 
     assert group.close(hook, timeout=PATIENCE) == 0
     assert answers == [0, True, True, State.CLOSING]
+
+
+def test_a_hook_that_commits_where_the_broker_refuses_is_told_so(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory, plain_send: Callable[..., None]
+) -> None:
+    """Nobody gave a timeout: the close waits for the answer to a durable commit, but not for ever."""
+    own_cluster.create_topic("t")
+    group = consuming(
+        consumer_group(
+            "t", broker_addrs=own_cluster.broker_addrs, commit_interval=0, message_consume_timeout=3.1
+        )
+    )
+    plain_send(own_cluster, "t", b"a")
+    message = group.channels.upstream.get(timeout=PATIENCE)
+    own_cluster.inject_errors("OffsetCommit", *["COORDINATOR_LOAD_IN_PROGRESS"] * 2_000)
+    answers: list[bool] = []
+
+    def hook() -> None:
+        answers.append(message.commit())
+        own_cluster.clear_errors("OffsetCommit")
+
+    in_thread(lambda: group.close(hook)).result(2 * PATIENCE)
+    assert answers == [False]
+
+
+def test_a_durable_commit_late_in_a_stop_is_waited_for(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
+) -> None:
+    """However long the handler took: it is the broker that has `message_consume_timeout` to answer."""
+    name, entered, late = topic(), threading.Event(), threading.Event()
+    answers: list[bool] = []
+
+    def handler(_worker: int, message: Message) -> None:
+        entered.set()
+        assert late.wait(PATIENCE)
+        answers.append(message.commit())
+
+    group = consumer_group(name, commit_interval=0, message_consume_timeout=3.1, librdkafka=INCREMENTAL)
+    group.register_handler(handler)
+    consuming(group)
+    send(name, "a")
+    assert entered.wait(PATIENCE)
+    stopping = in_thread(group.stop_and_wait)
+    assert group.state_wait(State.STOPPING, PATIENCE)
+    assert not group.state_wait(State.STOPPED, 3.5)  # longer than a broker has for its answer
+    late.set()
+    assert stopping.result(PATIENCE)
+    assert answers == [True]
 
 
 def test_hooks_of_a_further_close_are_not_run_and_it_says_so(
