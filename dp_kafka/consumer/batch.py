@@ -18,11 +18,10 @@ from typing import TypeAlias
 
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import Message
-from dp_kafka.consumer.outcome import outcome_of
 from dp_kafka.consumer.unsettled import Unsettled
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.workerthread import OnDeath, WorkerThread
-from dp_kafka.errors import BatchError, ChannelClosed
+from dp_kafka.errors import BatchError, ChannelClosed, commit_wanted
 from dp_kafka.logs import log_error
 
 __all__ = ["BatchHandler", "BatchWorker"]
@@ -165,13 +164,13 @@ class BatchWorker(WorkerThread):
 
     def _failed(self, error: BaseException, batch: list[Message]) -> set[int]:
         """Log the failure of messages; the ids of the message objects that are not to be committed."""
-        outcome = outcome_of(error)
+        commit = commit_wanted(error)
         log_error(
             logger,
             "failed to handle message batch",
             error,
-            {"topic": self._topic, "batch_size": len(batch), "commit_batch": outcome.commit},
+            {"topic": self._topic, "batch_size": len(batch), "commit_batch": commit},
         )
-        if outcome.commit:
+        if commit:
             return set()
         return {id(message) for message in (error.failed if isinstance(error, BatchError) else batch)}

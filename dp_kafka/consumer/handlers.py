@@ -114,29 +114,37 @@ class Handlers:
             raise HandlerRegistrationError(
                 f"a handler must be callable, but got {type(handler).__name__}: give a function or a method"
             )
-        self._begin_registration()
+        begun = False
         try:
+            with self._lock:
+                self._refuse_when_closing()
+                if self._context.workers or self._registering:
+                    raise HandlerRegistrationError(
+                        "failed to register handler because a handler or batch handler had already been "
+                        "registered, only 1 allowed"
+                    )
+                begun = self._registering = True
             wrapped = self._wrapped(handler)
             with self._lock:
                 # Looked at again: a middleware may have closed the group, or somebody else meanwhile.
                 self._refuse_when_closing()
-                context = self._context
-                context.workers.extend(make(wrapped))
-                context.control.has_workers = True
-                for worker in context.workers:
-                    worker.start()
+                self._start(make(wrapped))
         finally:
-            self._registering = False
+            if begun:
+                self._registering = False
 
-    def _begin_registration(self) -> None:
-        with self._lock:
-            self._refuse_when_closing()
-            if self._context.workers or self._registering:
-                raise HandlerRegistrationError(
-                    "failed to register handler because a handler or batch handler had already been "
-                    "registered, only 1 allowed"
-                )
-            self._registering = True
+    def _start(self, workers: list[WorkerThread]) -> None:
+        context = self._context
+        context.workers.extend(workers)
+        context.control.has_workers = True
+        try:
+            for worker in workers:
+                worker.start()
+        except BaseException:
+            # No thread can be started, say. Nobody must take those that do not run for a handler.
+            context.workers[:] = [worker for worker in workers if worker.ident is not None]
+            context.control.has_workers = bool(context.workers)
+            raise
 
     def _refuse_when_closing(self) -> None:
         if self._context.control.closing:

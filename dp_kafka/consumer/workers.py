@@ -18,12 +18,11 @@ from typing import TypeAlias
 
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import Message
-from dp_kafka.consumer.outcome import outcome_of
 from dp_kafka.consumer.runs import Run
 from dp_kafka.consumer.unsettled import Unsettled
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.workerthread import OnDeath, WorkerThread
-from dp_kafka.errors import ChannelClosed
+from dp_kafka.errors import ChannelClosed, commit_wanted
 from dp_kafka.logs import log_error
 
 __all__ = ["Handler", "Worker"]
@@ -176,7 +175,7 @@ class Worker(WorkerThread):
             if error.again:
                 return None
             error = error.cause
-        outcome = outcome_of(error)
+        commit = commit_wanted(error)
         log_error(
             logger,
             "failed to handle message",
@@ -186,7 +185,7 @@ class Worker(WorkerThread):
                 "partition": message.partition,
                 "offset": message.offset,
                 "worker_id": self._id,
-                "commit_message": outcome.commit,
+                "commit_message": commit,
             },
         )
-        return outcome.commit
+        return commit

@@ -9,6 +9,7 @@ seconds later at most, and nobody waits for it; it adds to `errors`, and takes n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -58,9 +59,11 @@ class Explainer:
             if due:
                 self._next = now + AGAIN_SECONDS
         if due:
-            threading.Thread(
-                target=self._explain, args=(error,), name=f"dp-kafka:explain:{self._topic}", daemon=True
-            ).start()
+            # While the interpreter shuts down no thread can be started: the error speaks for itself then.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=self._explain, args=(error,), name=f"dp-kafka:explain:{self._topic}", daemon=True
+                ).start()
 
     def _explain(self, error: KafkaClientError) -> None:
         for cause in self._brokers.causes():

@@ -155,7 +155,7 @@ def test_a_worker_that_dies_lets_go_of_its_message_unfinished_and_the_group_clos
 
     group = consumer_group(name, num_workers=2, librdkafka=INCREMENTAL)
     with monkeypatch.context() as patch:
-        patch.setattr(workers_module, "outcome_of", lambda error: fail(mishap)())
+        patch.setattr(workers_module, "commit_wanted", lambda error: fail(mishap)())
         group.register_handler(handler)
         group.start()
         send(name, "kills", partition=0)
@@ -193,7 +193,7 @@ def test_a_batch_worker_that_dies_lets_go_of_its_batch_unfinished(
     send(name, "a", "b", partition=0)
     send(name, "c", "d", partition=1)
     mishap = Mishap()
-    monkeypatch.setattr(batch_module, "outcome_of", lambda error: fail(mishap)())
+    monkeypatch.setattr(batch_module, "commit_wanted", lambda error: fail(mishap)())
 
     def handler(messages: list[Message]) -> None:
         raise BatchError(messages[:1])

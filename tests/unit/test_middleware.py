@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dp_kafka import ConsumerGroup, DeadLetter, HandlerRegistrationError, Message, RetryPolicy
+from dp_kafka.consumer.workerthread import WorkerThread
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.sending import received
@@ -137,6 +138,39 @@ def test_it_must_give_a_handler(group: ConsumerGroup) -> None:
     group.use(forgetful)
     with pytest.raises(HandlerRegistrationError, match="forgetful returned NoneType"):
         group.register_handler(lambda worker_id, message: None)
+
+
+def test_one_that_fails_registers_nothing(group: ConsumerGroup) -> None:
+    """What its handler needs may be there at the next try."""
+    fails = [True]
+
+    def middleware(handler: Handler) -> Handler:
+        if fails.pop():
+            raise OSError("its settings cannot be read")
+        return handler
+
+    group.use(middleware)
+    with pytest.raises(OSError, match="settings"):
+        group.register_handler(lambda *_: None)
+    fails.append(False)
+    group.use(lambda handler: handler)
+    group.register_handler(lambda *_: None)
+
+
+def test_where_no_worker_can_be_started_there_is_no_handler(
+    group: ConsumerGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the system has no more threads: else messages would wait for workers that do not run."""
+
+    def start(_self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(WorkerThread, "start", start)
+    with pytest.raises(RuntimeError, match="thread"):
+        group.register_handler(lambda *_: None)
+    monkeypatch.undo()
+    group.register_handler(lambda *_: None)
+    assert all(worker.is_alive() for worker in group._handlers.workers)
 
 
 def test_it_comes_before_the_handler(group: ConsumerGroup) -> None:
