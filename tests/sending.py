@@ -57,16 +57,24 @@ def received(
 
 
 def on_broker(cluster: EmbeddedCluster, topic: str, partitions: int = 1) -> int:
-    """How many messages the broker has taken of a topic; of many it has thrown the oldest away since."""
+    """How many messages the broker has of a topic: of many it has thrown the oldest away."""
+    return sum(high - low for low, high in _watermarks(cluster, topic, partitions))
+
+
+def taken_by_broker(cluster: EmbeddedCluster, topic: str, partitions: int = 1) -> int:
+    """How many messages the broker has taken of a topic, whether or not it has thrown them away since."""
+    return sum(high for _low, high in _watermarks(cluster, topic, partitions))
+
+
+def _watermarks(cluster: EmbeddedCluster, topic: str, partitions: int) -> list[tuple[int, int]]:
     client = confluent_kafka.Consumer(
         {"bootstrap.servers": cluster.bootstrap_servers, "group.id": "looks-only"}
     )
     try:
-        marks = (
+        return [
             client.get_watermark_offsets(confluent_kafka.TopicPartition(topic, number), PATIENCE)
             for number in range(partitions)
-        )
-        return sum(high for _low, high in marks)
+        ]
     finally:
         client.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -757,19 +758,20 @@ def test_6_metrics_have_the_names_units_and_attributes_of_the_conventions(
 def test_6_metrics_count_a_message_that_was_not_delivered_with_its_error(
     own_cluster: EmbeddedCluster, producer: ProducerFactory, telemetry: Telemetry
 ) -> None:
-    own_cluster.create_topic("not-delivered")
+    name = f"not-delivered-{uuid.uuid4()}"  # counters count for the whole process
+    own_cluster.create_topic(name)
     sender = producer(
-        "not-delivered",
+        name,
         broker_addrs=own_cluster.broker_addrs,
         otel_enabled=True,
         librdkafka={**PLAIN, "delivery.timeout.ms": 1000, "retries": 0},
     )
     own_cluster.inject_errors("Produce", "TOPIC_AUTHORIZATION_FAILED")
     sender.send_bytes(b"a")
-    (span,) = telemetry.spans("not-delivered", "send")
+    (span,) = telemetry.spans(name, "send")
     assert attributes(span)["error.type"] == "TOPIC_AUTHORIZATION_FAILED"
     assert span.status.status_code is StatusCode.ERROR
-    (sent,) = telemetry.measured(names.SENT_MESSAGES, "not-delivered")
+    (sent,) = telemetry.measured(names.SENT_MESSAGES, name)
     assert (sent.value, sent.attributes["error.type"]) == (1, "TOPIC_AUTHORIZATION_FAILED")
 
 

@@ -41,6 +41,7 @@ from tests.sending import (
     on_broker,
     quick_producer,
     received,
+    taken_by_broker,
     unreachable,
 )
 from tests.waiting import PATIENCE, ClosesWhenPrinted, in_thread
@@ -75,7 +76,7 @@ def test_what_is_accepted_while_another_thread_closes_is_delivered(
     started.wait(PATIENCE)
     assert made.close(timeout=PATIENCE) == 0
     accepted = sum(sender.result(PATIENCE) for sender in senders)
-    assert on_broker(cluster, name) == accepted
+    assert taken_by_broker(cluster, name) == accepted
     assert made.channels.errors.qsize() == 0
 
 
@@ -98,7 +99,7 @@ def test_the_first_put_and_the_close_at_the_same_moment(
     putting = in_thread(put)
     ready.wait(PATIENCE)
     assert made.close(timeout=PATIENCE) == 0
-    assert on_broker(cluster, name) == putting.result(PATIENCE)
+    assert taken_by_broker(cluster, name) == putting.result(PATIENCE)
 
 
 def test_close_with_the_broker_gone_keeps_its_timeout_and_says_how_many_were_left(
