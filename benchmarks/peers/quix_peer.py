@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 
 from quixstreams import Application
@@ -20,6 +21,8 @@ def _application(place: Place) -> Application:
         auto_offset_reset="earliest",
         commit_interval=0.05,
         loglevel="ERROR",
+        # Else it makes a directory here for each group.
+        state_dir=tempfile.gettempdir(),
         producer_extra_config={"acks": "all", "enable.idempotence": True, "linger.ms": 5},
         auto_create_topics=False,
     )

@@ -156,7 +156,7 @@ class BatchWorker(WorkerThread):
                 lane.advance_all(done, finish=True)
         commits = rows[0][0].commits
         if len(failed) < sum(len(messages) for _, messages in rows):
-            commits.ask(lambda: all(lane.given_up() for lane, _ in rows))
+            commits.ask(lambda: all(lane.is_dropped() for lane, _ in rows))
         for lane, messages in rows:
             held = messages if self._durable else [m for m in messages if id(m) in failed] if failed else ()
             if held:

@@ -54,11 +54,11 @@ class GroupCommit:
         self._begun_at = 0.0
         self._next_round = 0.0
 
-    def ask(self, given_up: Callable[[], bool] = lambda: False) -> bool:
+    def ask(self, is_over: Callable[[], bool] = lambda: False) -> bool:
         """Ask for a commit; any thread. With interval 0, block until it is answered.
 
         False if the broker refused it for good, or if it did not answer until the session had to end, or
-        until what was to be committed was `given_up`.
+        until it `is_over` with what was to be committed.
         """
         if not self.durable:
             self.wanted = True
@@ -70,7 +70,7 @@ class GroupCommit:
             ticket = self._asked
             self._condition.notify_all()
             self._condition.wait_for(
-                lambda: self._done >= ticket or self._failed >= ticket or self._over or given_up()
+                lambda: self._done >= ticket or self._failed >= ticket or self._over or is_over()
             )
             return self._done >= ticket
 

@@ -114,7 +114,7 @@ class Lane:
         """Where the lane is in its life."""
         return self._phase
 
-    def given_up(self) -> bool:
+    def is_dropped(self) -> bool:
         """Whether the partition belongs to somebody else; any thread."""
         return self._phase is LanePhase.DROPPED
 
@@ -472,9 +472,9 @@ class Lane:
             return self.commits.ask()
         # The round that answers begins after this: it sends at least this change, or goes without the lane.
         change = self.offsets.changes
-        if self.commits.ask(self.given_up) and self.committed >= change:
+        if self.commits.ask(self.is_dropped) and self.committed >= change:
             return True
-        if self.given_up():
+        if self.is_dropped():
             self._refuse(message)
         return False
 

@@ -60,8 +60,8 @@ class Message:
         "_done",
         "_event",
         "_flags",
-        "_given_up",
         "_lane",
+        "_letter",
         "_process_context",
         "_raw",
         "_unreadable",
@@ -215,14 +215,14 @@ class Message:
         return self._lane.is_released(self)
 
     @property
-    def given_up(self) -> Any:
+    def letter(self) -> Any:
         """Internal: what the dead letter wrapper keeps with a message that is not sent yet; else None."""
         # Not set when the message is made: hardly any message needs it.
-        return getattr(self, "_given_up", None)
+        return getattr(self, "_letter", None)
 
-    @given_up.setter
-    def given_up(self, value: Any) -> None:
-        self._given_up = value
+    @letter.setter
+    def letter(self, value: Any) -> None:
+        self._letter = value
 
     @property
     def process_context(self) -> Any:

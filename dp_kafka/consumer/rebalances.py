@@ -3,7 +3,8 @@
 Guarantees:
 - a partition that is assigned starts where its group left it, without what is finished beyond that;
 - before a partition is given back, what is in hand is finished and committed, and the broker's answer is
-  waited for, at most `message_consume_timeout`, and not beyond the deadline of close();
+  waited for, at most `message_consume_timeout`, and not beyond the deadline of close(). One commit that a
+  broker does not answer takes as long as librdkafka waits for it (`socket.timeout.ms`, a minute);
 - what is lost belongs to somebody else already: its lanes are dropped at once.
 """
 

@@ -78,11 +78,11 @@ class DeadLetters:
 
         def with_dead_letters(*args: Any) -> None:
             messages = handled_messages(args)
-            letters: list[_Letter] = [m.given_up for m in messages if m.given_up is not None]
+            letters: list[_Letter] = [m.letter for m in messages if m.letter is not None]
             causes = [letter.cause for letter in letters]
             again: list[tuple[Message, float]] = []
             if letters:
-                messages = [message for message in messages if message.given_up is None]
+                messages = [message for message in messages if message.letter is None]
                 args = (*args[:-1], list(messages))
             if messages:
                 try:
@@ -156,11 +156,11 @@ class DeadLetters:
         if not letter.reported.wait(max(0.0, until - time.monotonic())):
             letter.failure = TimeoutError("the broker has not answered in time")
         if letter.failure is None:
-            message.given_up = None
+            message.letter = None
             log_error(logger, "message given up, it is in the dead letter topic", letter.cause, fields)
             return None
         letter.tries += 1
-        message.given_up = letter
+        message.letter = letter
         pause = get_retry_time(letter.tries, _MIN_PERIOD, _MAX_PERIOD)
         log_event(
             logger,

@@ -48,7 +48,7 @@ class ProcessSpans:
         def traced(*args: Any) -> object:
             handled = args[-1]
             # Here for its dead letter alone, which could not be sent before: its handler is done.
-            if isinstance(handled, Message) and handled.given_up is not None:
+            if isinstance(handled, Message) and handled.letter is not None:
                 return handler(*args)
             span: Span = trace.INVALID_SPAN
             token: Token[Context] | None = None

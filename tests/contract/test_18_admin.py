@@ -230,7 +230,7 @@ def test_committed_offsets_survive_a_coordinator_that_moves(
     """The admin client's own request for them ends the process with a segmentation fault."""
     own_cluster.create_topic("t")
     own_cluster.inject_errors(request_name, error)
-    # The default of 30 seconds: librdkafka may wait in vain for ten, for an answer on a connection that is cut.
+    # In 30 seconds: librdkafka may wait in vain for ten, for an answer on a connection that is cut.
     commit_offsets(new_admin(own_cluster.broker_addrs), "g", {("t", 0): 0})
     with GroupOffsets(own_cluster.broker_addrs, "g") as offsets:
         assert offsets.committed([("t", 0)]) == {("t", 0): 0}

@@ -19,6 +19,7 @@ from tests.waiting import PATIENCE, Collected, in_thread
 
 ROOT = Path(__file__).parents[2]
 
+WAITS = ("acquire", "get", "join", "result", "wait", "wait_for")
 #: Waits without a time limit in the call itself, and what ends each of them all the same.
 UNLIMITED = {
     "dp_kafka/channels.py: condition.wait()": "a caller without a timeout; close() of the channel wakes it",
@@ -28,6 +29,12 @@ UNLIMITED = {
     "dp_kafka/drain/drain.py: events.get()": "each thread puts its result by the deadline of the drain",
     "dp_kafka/drain/drain.py: thread.join()": "each thread has been told to stop, and keeps the deadline",
     "dp_kafka/kafkatest/_wakeup.py: waker.join()": "its thread has been told to end",
+    "dp_kafka/consumer/commits.py: self._condition.wait_for(lambda: self._done >= ticket or self._failed >= "
+    "ticket or self._over or is_over())": "the poll thread answers, gives up at a stop, and ends the session",
+    "dp_kafka/consumer/committer.py: self._client.commit(offsets=offsets, asynchronous=False)": "librdkafka "
+    "gives up by itself, after socket.timeout.ms",
+    "dp_kafka/consumer/control.py: self._condition.wait_for(lambda: self.state not in (State.INITIALISING, "
+    "State.STOPPED))": "the poll thread; start() and close() wake it",
 }
 
 
@@ -35,14 +42,15 @@ def waits() -> Iterator[str]:
     """Every call in the library of what may wait, without an argument."""
     for path in sorted(ROOT.glob("dp_kafka/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("acquire", "get", "join", "result", "wait")
-                and not node.args
-                and not node.keywords
-            ):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_unlimited(node):
                 yield f"{path.relative_to(ROOT).as_posix()}: {ast.unparse(node)}"
+
+
+def _is_unlimited(call: ast.Call) -> bool:
+    name, given = call.func.attr, len(call.args) + len(call.keywords)  # type: ignore[attr-defined]
+    if name == "commit":
+        return any(word.arg == "asynchronous" and not word.value.value for word in call.keywords)  # type: ignore[attr-defined]
+    return given == (1 if name == "wait_for" else 0) and name in WAITS
 
 
 def test_every_wait_has_a_limit_or_a_reason_why_it_ends() -> None:
