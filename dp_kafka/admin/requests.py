@@ -190,7 +190,7 @@ class Requests:
         if not self._trouble:
             if not self._brokers or not (self._all_down or said.name == "_TRANSPORT"):
                 return said
-            away = f"no broker of {self._brokers} can be reached: check the addresses, and that they are up"
+            away = f"no broker of {self._brokers} has answered: check the addresses, and that they are up"
             return KafkaClientError(
                 f"{said.name}: {away}", code=said.code, name=said.name, retriable=said.retriable
             )

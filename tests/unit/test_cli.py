@@ -549,9 +549,9 @@ def test_messages_that_no_broker_acknowledges_in_time_are_1(
 @pytest.mark.early
 def test_a_group_that_gives_no_assignment_is_3(own: EmbeddedCluster, run: Run) -> None:
     own.set_group_rebalance_delay(600)
-    code, out, err = run("consume", "t", "--group", "g", "--timeout", "0.1")
+    code, out, err = run("consume", "t", "--group", "g", "--timeout", "1")
     assert (code, out) == (3, "")
-    assert "the group gave no assignment within 0.1 s" in err
+    assert "the group gave no assignment within 1 s" in err
 
 
 # -- topics ---------------------------------------------------------------------------------------------
@@ -664,4 +664,4 @@ def test_brokers_that_are_away_are_named(run: Run, arguments: list[str]) -> None
     with dead_address() as address:
         code, _, err = run(*arguments, "--brokers", address, "--timeout", "1")
     assert code == 3
-    assert f"no broker of {address} can be reached: check the addresses" in err
+    assert f"no broker of {address} has answered: check the addresses" in err
