@@ -128,10 +128,12 @@ class BrokerProcess:
         return True
 
     def log_tail(self, lines: int = 40) -> str:
-        """The last lines that the broker logged."""
+        """The last lines that the broker logged, after the errors before them: it says much as it ends."""
         if not self.log.exists():
             return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        logged = self.log.read_text(errors="replace").splitlines()
+        errors = [line for line in logged[:-lines] if " ERROR " in line or "Exception" in line]
+        return "\n".join([*errors[:lines], *logged[-lines:]])
 
     def explain(self) -> str:
         """Its state and the end of its log, for an error message."""
