@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from dp_kafka.consumer.channels import ConsumerGroupChannels
@@ -18,7 +17,7 @@ from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.handlers import Handlers
 from dp_kafka.consumer.poller import Poller
 from dp_kafka.errorlog import ErrorLog
-from dp_kafka.interrupts import Beginning, is_owned
+from dp_kafka.interrupts import Beginning
 from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.producer import Producer
 
@@ -57,8 +56,6 @@ class CloseThread(threading.Thread):
         self._dead_letters = dead_letters
         self._error_log = error_log
         self._last = last
-        #: Guards the deadline. Reentrant, as a signal handler that closes may come on top of it.
-        self._lock = threading.RLock()
         self._beginning = Beginning()
         #: Taken by who runs. A Ctrl-C just behind the start of the thread makes the next close() begin again.
         self._once = threading.Lock()
@@ -70,10 +67,8 @@ class CloseThread(threading.Thread):
 
     def begin(self, hooks: Sequence[Callable[[], object]], deadline: float | None) -> None:
         """Begin to close, if this is the first call; a later one may bring the deadline forward."""
-        control = self._control
-        if deadline is not None:
-            with self._lock:
-                control.deadline = deadline if control.deadline is None else min(control.deadline, deadline)
+        # Before the group is said to close: whoever sees that it does, sees by when.
+        self._control.bring_forward(deadline)
         with self._beginning.attempt() as first:
             if first:
                 self._begin(hooks)
@@ -83,7 +78,7 @@ class CloseThread(threading.Thread):
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a `begin` of its own."""
-        return self._beginning.interrupted() or is_owned(self._lock)
+        return self._beginning.interrupted()
 
     def _begin(self, hooks: Sequence[Callable[[], object]]) -> None:
         self._hooks = hooks
@@ -143,7 +138,7 @@ class CloseThread(threading.Thread):
             self._join(thread)
         self.left = max(self.left, poller.in_hand())
         if self._dead_letters is not None:
-            remaining = self._remaining()
+            remaining = self._control.remaining()
             self._dead_letters.close(None if remaining is None else max(0.0, remaining))
         # 5. Signals and channels, last: whoever reads errors has seen those of the shutdown.
         running = [thread for thread in threads if thread.is_alive()]
@@ -168,12 +163,8 @@ class CloseThread(threading.Thread):
             thread.join(LOOK_SECONDS)
 
     def _is_over(self, grace: float = 0.0) -> bool:
-        remaining = self._remaining()
+        remaining = self._control.remaining()
         return remaining is not None and remaining + grace <= 0
-
-    def _remaining(self) -> float | None:
-        deadline = self._control.deadline
-        return None if deadline is None else deadline - time.monotonic()
 
     def _log_left(self, running: Sequence[threading.Thread]) -> None:
         log_event(

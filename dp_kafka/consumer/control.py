@@ -34,13 +34,13 @@ class Control:
         self.initialised = threading.Event()
         #: Set once a closing group hands out no more messages and has none in hand.
         self.drained = threading.Event()
-        #: Set by close(): when to give up waiting for messages in hand; None is never.
-        self.deadline: float | None = None
         #: Set once the hooks of close() have run, or there are none.
         self.may_leave = threading.Event()
         #: Whether what is in hand is held by workers: their handlers end by themselves, and are waited for.
         self.has_workers = False
         self._wanted = _Wanted.STOPPED
+        # The deadline of close(): when to give up waiting for messages in hand; None is never.
+        self._deadline: float | None = None
         # Counts requests to try the initialisation now, and the attempts that were made.
         self._init_asked = 0
         self._init_tried = 0
@@ -92,6 +92,19 @@ class Control:
                 return self.state in (State.STOPPED, State.INITIALISING)
         return self.drained.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
+    def bring_forward(self, deadline: float | None) -> None:
+        """Close by this time of `time.monotonic()`, unless an earlier one is set; None asks for nothing."""
+        if deadline is None:
+            return
+        with self._condition:
+            self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+            self._condition.notify_all()
+
+    def remaining(self) -> float | None:
+        """How many seconds close() still has, negative when it has none; None where it has no deadline."""
+        deadline = self._deadline
+        return None if deadline is None else deadline - time.monotonic()
+
     def close(self) -> bool:
         """Want to close; True for the first call."""
         with self._condition:
@@ -108,7 +121,7 @@ class Control:
 
     def is_over(self, patience: float | None = None) -> bool:
         """Whether the deadline of close(), or `patience`, has passed; both are of `time.monotonic()`."""
-        now, deadline = time.monotonic(), self.deadline
+        now, deadline = time.monotonic(), self._deadline
         return (patience is not None and now >= patience) or (deadline is not None and now >= deadline)
 
     def initialise(self, timeout: float) -> None:

@@ -144,7 +144,7 @@ class Poller(threading.Thread):
         finally:
             # Counted, and the session put away, before anything is let go: whoever asks for the number must
             # not see it vanish. close() sets its deadline before it says that the group closes.
-            closing = self._control.closing or self._control.deadline is not None
+            closing = self._control.closing or self._control.remaining() is not None
             self._left = membership.session.in_hand() if closing else 0
             self.membership = None
             membership.end()

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "Lookup", "TopicLookup"]
 
-#: Answers that mean no more than that the topic isn't there, or that no broker said anything.
-_PLAIN = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_TRANSPORT", "_TIMED_OUT"})
+#: Answers that mean no more than that the topic isn't there.
+_NOT_THERE = frozenset({"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"})
+#: No answer at all.
+_SILENCE = frozenset({"_TRANSPORT", "_TIMED_OUT"})
 #: What librdkafka says through its error callback while the lookup itself just gets no answer.
 _TO_PUT_RIGHT = PERMANENT_ERROR_NAMES | {"_SSL"}
 
@@ -126,4 +128,10 @@ class TopicLookup:
 
 
 def _cause(error: KafkaError) -> str:
-    return "" if error.name() in _PLAIN else f"{error.name()}: {error.str()}"
+    name = error.name()
+    if name in _NOT_THERE:
+        return ""
+    if name in _SILENCE:
+        # A broker that takes connections and answers no questions is not one without the topic.
+        return "no answer in time to the question whether the topic is there"
+    return f"{name}: {error.str()}"

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from dp_kafka.errorlog import ErrorLog
 from dp_kafka.health.checks import BrokerCheck
+from dp_kafka.interrupts import Beginning, is_owned
 from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.channels import ProducerChannels
 from dp_kafka.producer.delivery import DeliveryThread
@@ -58,20 +59,36 @@ class CloseThread(threading.Thread):
         self._output_thread = output_thread
         self._error_log = error_log
         self._brokers = brokers
-        #: Guards the deadline: seconds of time.monotonic(), None for none.
+        #: Guards the deadline, of time.monotonic(). Reentrant, as a signal handler may close on top of it.
         self._lock = threading.RLock()
         self._deadline: float | None = None
+        self._beginning = Beginning()
+        #: Whether a close has begun; for good.
+        self.begun = False
         #: Taken by who runs. A Ctrl-C just behind the start of the thread makes the next close() begin again.
         self._once = threading.Lock()
         #: How many messages had to be left.
         self.left = 0
 
-    def bring_forward(self, deadline: float | None) -> None:
-        """Give up at this time, if no earlier one is set; any thread, a signal handler too."""
-        if deadline is None:
-            return
-        with self._lock:
-            self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+    def begin(self, deadline: float | None) -> None:
+        """Begin to close, if this is the first call; a later one may bring the deadline forward."""
+        if deadline is not None:
+            with self._lock:
+                self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+        with self._beginning.attempt() as first:
+            if not first:
+                return
+            self.begun = True
+            try:
+                # A thread of its own, as the caller may be one of those that it has to wait for.
+                self.start()
+            except RuntimeError:
+                # While the interpreter shuts down no thread can be started.
+                self.run()
+
+    def interrupted(self) -> bool:
+        """Whether the calling thread is a signal handler's, on top of a `begin` of its own."""
+        return self._beginning.interrupted() or is_owned(self._lock)
 
     def run(self) -> None:
         """Close, and tell."""

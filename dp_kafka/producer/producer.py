@@ -21,7 +21,7 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
-from dp_kafka.interrupts import Beginning, is_owned
+from dp_kafka.interrupts import is_owned
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
 from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread
@@ -85,8 +85,6 @@ class Producer:
         #: Guards the output thread. Reentrant, as a signal handler that closes may come on top of its start.
         self._lock = threading.RLock()
         self._output: OutputThread | None = None
-        self._beginning = Beginning()
-        self._closing = False
         self._forked = False
         errors = ErrorsChannel(ERRORS_KEPT)
         self._error_log = ErrorLog(
@@ -114,7 +112,7 @@ class Producer:
             closer=Signal(self._close_soon),
             closed=threading.Event(),
         )
-        self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closing, brokers)
+        self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closer.begun, brokers)
         self._closer = CloseThread(
             self._topic,
             self._channels,
@@ -144,7 +142,7 @@ class Producer:
     @property
     def is_initialised(self) -> bool:
         """Whether a broker has answered, and the producer is not closing."""
-        return self._delivery.initialised.is_set() and not self._closing
+        return self._delivery.initialised.is_set() and not self._closer.begun
 
     def __repr__(self) -> str:
         if self._forked:
@@ -152,7 +150,7 @@ class Producer:
         elif self._channels.closed.is_set():
             state = "closed"
         else:
-            state = "closing" if self._closing else "open"
+            state = "closing" if self._closer.begun else "open"
         return f"<Producer of {self._topic}, {state}>"
 
     # -- sending ------------------------------------------------------------------------------------
@@ -299,7 +297,7 @@ class Producer:
         """
         if self._forked:
             return 0
-        self._begin_close(None if timeout is None else time.monotonic() + timeout)
+        self._closer.begin(None if timeout is None else time.monotonic() + timeout)
         current = threading.current_thread()
         if current in (self._delivery, self._output, self._closer) or self._interrupted():
             return 0
@@ -320,7 +318,7 @@ class Producer:
 
     def log_errors(self) -> None:
         """Log everything that comes on `errors`, on a thread of its own, until the producer closes."""
-        if not self._closing:
+        if not self._closer.begun:
             self._error_log.start()
 
     # -- health -------------------------------------------------------------------------------------
@@ -362,27 +360,13 @@ class Producer:
             return self._output
 
     def _close_soon(self) -> None:
-        self._begin_close(None)
-
-    def _begin_close(self, deadline: float | None) -> None:
-        """Start the closing thread if this is the first call; a later one may bring the deadline forward."""
-        self._closer.bring_forward(deadline)
-        with self._beginning.attempt() as first:
-            if not first:
-                return
-            self._closing = True
-            try:
-                # A thread of its own, as the caller may be one of those that it has to wait for.
-                self._closer.start()
-            except RuntimeError:
-                # While the interpreter shuts down no thread can be started.
-                self._closer.run()
+        self._closer.begin(None)
 
     def _interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
         channels = self._channels
         parts = (
-            self._beginning,
+            self._closer,
             self._sender,
             channels.output,
             channels.errors,
@@ -393,7 +377,7 @@ class Producer:
 
     def _after_fork(self) -> None:
         """Switch this producer off, in a forked child. Takes no lock: its owner may not exist here."""
-        self._forked = self._closing = True
+        self._forked = True
         channels = self._channels
         self._sender.after_fork(lambda: forks.forked_error("Producer"))
         # Made anew, as their locks may be held for ever: not initialised, so that no send gets past that;

@@ -178,6 +178,20 @@ def test_15_8_unreachable_first_then_the_missing_topic(client: MakeClient, three
         )
 
 
+def test_15_8_brokers_that_do_not_say_whether_the_topic_is_there() -> None:
+    """It may well be: what is wrong is told, too."""
+    with silent_address() as address:
+        config = ProducerConfig([address], "topic")
+        check = BrokerCheck(config, timeout=DEADLINE, probe=lambda address, until: Answer())
+        status, message = check.verdict()
+        check.close()
+    assert status is Status.CRITICAL
+    assert message == (
+        f"topic topic not available in broker(s): [{address}] "
+        "(no answer in time to the question whether the topic is there)"
+    )
+
+
 def test_15_9_no_state_is_an_error(client: MakeClient, three: EmbeddedCluster, topic: str) -> None:
     """contract 15.9"""
     made = client(three.broker_addrs, topic)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 from dp_kafka.state import TRANSITIONS
 
@@ -53,6 +55,31 @@ def test_every_lock_of_the_clients_is_in_the_table() -> None:
             if isinstance(owner, ast.ClassDef):
                 for name in _locks(owner):
                     assert (owner.name, name) in shown, f"{path.name}: {owner.name}.{name}"
+
+
+def test_imports_point_one_way() -> None:
+    layers = re.findall(r"^\d\. (`\w+`.*)$", PAGE[PAGE.index("Imports point one way") :], re.MULTILINE)
+    order = {name: at for at, layer in enumerate(layers) for name in re.findall(r"`(\w+)`", layer)}
+    parts = {path.name.removesuffix(".py") for path in ROOT.glob("dp_kafka/[!.]*") if _is_part(path)}
+    assert set(order) == parts
+    for path in ROOT.glob("dp_kafka/**/*.py"):
+        part = path.relative_to(ROOT / "dp_kafka").parts[0].removesuffix(".py")
+        if part in parts:
+            for name in _imported(ast.parse(path.read_text())):
+                assert order.get(name, 0) <= order[part], f"{path.name} imports {name}"
+
+
+def _is_part(path: Path) -> bool:
+    return path.name not in ("__init__.py", "__main__.py", "py.typed", "__pycache__")
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """The parts of the library that are imported when a module is, by their first names."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.ImportFrom) and inner.module and inner.module.split(".")[0] == "dp_kafka":
+            yield from inner.module.split(".")[1:2] or [alias.name for alias in inner.names]
+        elif not isinstance(inner, ast.FunctionDef):
+            yield from _imported(inner)
 
 
 def _locks(owner: ast.ClassDef) -> set[str]:

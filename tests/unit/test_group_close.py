@@ -231,7 +231,6 @@ def test_a_signal_handler_may_close_on_top_of_a_close_and_of_what_holds_a_lock(
         "_control._condition",
         "_handlers._lock",
         "_error_log._lock",
-        "_closer._lock",
         "channels.upstream.mutex",
         "channels.errors.mutex",
         "channels.consume.mutex",

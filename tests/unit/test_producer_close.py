@@ -372,6 +372,7 @@ def test_a_delivery_thread_that_dies_closes_the_producer_and_says_so(
     "lock",
     [
         "_lock",
+        "_closer._lock",
         "_delivery._condition",
         "_sender._hand_over",
         "_error_log._lock",
