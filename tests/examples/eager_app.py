@@ -1,13 +1,18 @@
-"""A web app whose clients are made when it is imported: with --preload that is before the fork."""
+"""A web app whose clients are made when it is imported: with --preload that is before the fork.
+
+Each of them has its connections when the import ends. A fork while librdkafka looks up a name would leave
+glibc's lock held in the child, where then no client at all reaches a broker; see docs/production.md.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, DpKafkaError, KafkaSettings, Producer
-from dp_kafka.health import HealthCheck
+from dp_kafka.health import HealthCheck, Status
 from dp_kafka.shutdown import graceful
 
 _settings = KafkaSettings.from_env()
@@ -19,13 +24,31 @@ consumer = ConsumerGroup(
         _addresses, _topic, _settings.consumed_group, librdkafka={"group.protocol": "consumer"}
     )
 )
-consumer.register_handler(lambda worker_id, message: None)
+
+
+class _Told:
+    """Hears of the health check."""
+
+    def __init__(self) -> None:
+        self.healthy = threading.Event()
+
+    def on_health_update(self, status: Status) -> None:
+        if status == Status.OK:
+            self.healthy.set()
+
+
+handled, told = threading.Event(), _Told()
+consumer.register_handler(lambda worker_id, message: handled.set())
 consumer.start()
 health = HealthCheck(interval=0.05)
 health.add_check("producer", producer.checker)
 health.add_liveness(producer, consumer)
 health.subscribe(consumer)
+health.subscribe(told)
 health.start()
+producer.send_bytes(b"imported", timeout=10)
+assert handled.wait(15)
+assert told.healthy.wait(15)
 
 
 def _send() -> str:
