@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -36,15 +37,7 @@ def log_event(
         more["stack_trace"] = [
             {"file": call.filename, "function": call.name, "line": call.lineno} for call in stack
         ]
-    logger.log(
-        level,
-        "%s %s" if text else "%s%s",
-        event,
-        text,
-        extra={"dp_kafka": {"event": event, **fields, **more}},
-        exc_info=exc_info,
-        stacklevel=2,
-    )
+    _emit(logger, level, event, text, {"event": event, **fields, **more}, exc_info)
 
 
 def log_error(
@@ -59,15 +52,33 @@ def log_error(
     }
     if not logger.isEnabledFor(logging.ERROR):
         return
-    text = _fields(merged)
-    logger.error(
-        "%s %s",
-        event,
-        text,
-        extra={"dp_kafka": {"event": event, **merged, "stack_trace": stack_trace(error)}},
-        exc_info=error,
-        stacklevel=2,
-    )
+    said = {"event": event, **merged, "stack_trace": stack_trace(error)}
+    _emit(logger, logging.ERROR, event, _fields(merged), said, error)
+
+
+def _emit(
+    logger: logging.Logger,
+    level: int,
+    event: str,
+    text: str,
+    fields: Mapping[str, Any],
+    exc_info: BaseException | None,
+) -> None:
+    try:
+        logger.log(
+            level,
+            "%s %s" if text else "%s%s",
+            event,
+            text,
+            extra={"dp_kafka": fields},
+            exc_info=exc_info,
+            stacklevel=3,
+        )
+    except Exception:  # noqa: BLE001  # user code
+        # A filter that fails, or a handler: as with logging's own handlers it must end nobody who logs.
+        if logging.raiseExceptions:
+            with contextlib.suppress(Exception):
+                traceback.print_exc()
 
 
 def log_still_running(

@@ -169,10 +169,8 @@ class Handlers:
         context.control.has_workers = False
         context.report(error)
         fields = {**context.fields, "worker": worker.name}
-        try:
-            log_error(logger, "worker thread died, the consumer closes", error, fields)
-        finally:  # also when a filter of the user's logging raises
-            self._close_group()
+        log_error(logger, "worker thread died, the consumer closes", error, fields)
+        self._close_group()
 
 
 def dead_letter_config(config: ConsumerGroupConfig) -> ProducerConfig | None:

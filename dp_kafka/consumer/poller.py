@@ -118,10 +118,8 @@ class Poller(threading.Thread):
         except BaseException as error:  # noqa: BLE001  # reported, and the group closes
             context.pulse.crash = error
             context.report(error)
-            try:
-                log_error(logger, "poll thread died, the consumer closes", error, context.fields)
-            finally:  # also when a filter of the user's logging raises
-                self._on_death()
+            log_error(logger, "poll thread died, the consumer closes", error, context.fields)
+            self._on_death()
         finally:
             self._control.drained.set()
             self._close_client()

@@ -24,6 +24,7 @@ from dp_kafka.logs import log_error, log_event
 from dp_kafka.producer.channels import BytesMessage, OutputChannel
 from dp_kafka.producer.reports import ThinnedLog
 from dp_kafka.producer.sender import Sender
+from dp_kafka.pulse import Pulse
 
 __all__ = ["OutputThread"]
 
@@ -45,13 +46,16 @@ class OutputThread(threading.Thread):
         initialised: threading.Event,
         sender: Sender,
         report: Callable[[BaseException], None],
+        on_death: Callable[[], None],
     ) -> None:
-        """Args: `report` puts an error on the errors channel."""
+        """Args: `report` puts an error on the errors channel; `on_death` closes the producer."""
         super().__init__(name=f"dp-kafka:output:{topic}", daemon=True)
         self._output = output
         self._initialised = initialised
         self._sender = sender
         self._report = report
+        self._on_death = on_death
+        self.pulse = Pulse()
         self._fields = {"topic": topic}
         self._log = ThinnedLog()
         #: Set by close(), which has no more time: what is not sent by then is given up.
@@ -62,6 +66,15 @@ class OutputThread(threading.Thread):
 
     def run(self) -> None:
         """Send until the channel is closed and empty."""
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001  # reported, and the producer closes
+            self.pulse.crash = error
+            self._report(error)
+            log_error(logger, "output thread died, the producer closes", error, self._fields)
+            self._on_death()
+
+    def _serve(self) -> None:
         while True:
             try:
                 messages = self._output.take_all()

@@ -346,14 +346,21 @@ class Producer:
         with self._lock:
             # Closed: put() will say so. The closing thread may have looked for this thread already.
             if self._output is None and not self._channels.output.closed:
-                self._output = OutputThread(
+                output = self._output = OutputThread(
                     self._topic,
                     self._channels.output,
                     self._channels.initialised,
                     self._sender,
                     self._channels.errors.put,
+                    self._close_soon,
                 )
-                self._output.start()
+                try:
+                    output.start()
+                except BaseException:
+                    # No thread can be started, say: the next put tries again, instead of waiting for nobody.
+                    if output.ident is None:
+                        self._output = None
+                    raise
 
     def _output_thread(self) -> OutputThread | None:
         with self._lock:

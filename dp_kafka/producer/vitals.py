@@ -51,10 +51,10 @@ class Vitals:
     def stuck_or_dead(self, stuck_after: float) -> list[str]:
         """What of the threads is dead, or stuck for `stuck_after` seconds; never blocks."""
         limit = min(stuck_after, DELIVERY_STUCK_SECONDS)
-        problem = self._delivery.pulse.problem("delivery thread", time.monotonic(), limit)
-        found = [] if problem is None else [problem]
-        # Asked in this order: it ends by itself only when the producer closes.
+        now = time.monotonic()
+        problems = [self._delivery.pulse.problem("delivery thread", now, limit)]
         output = self._output_thread()
-        if output is not None and not output.is_alive() and not self._closing():
-            found.append("output thread died")
-        return found
+        if output is not None:
+            # Never stuck: it may wait for room and for the initialisation as long as that takes.
+            problems.append(output.pulse.problem("output thread", now, limit))
+        return [problem for problem in problems if problem is not None]

@@ -627,7 +627,6 @@ def test_a_logging_filter_that_raises_does_not_hide_a_poll_thread_that_died(
         return True
 
     logger = logging.getLogger("dp_kafka.consumer")
-    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
     logger.addFilter(raises)
     try:
         monkeypatch.setattr(group._poller.membership, "_turn", _dies)

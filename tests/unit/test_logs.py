@@ -32,6 +32,24 @@ def test_an_error_without_a_text_is_logged_all_the_same(caplog: pytest.LogCaptur
     assert record.__dict__["dp_kafka"]["error"] == text
 
 
+def test_a_filter_that_fails_ends_nobody_who_logs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would end the thread of a client; it is told as logging tells of its own handlers."""
+
+    def fails(record: logging.LogRecord) -> bool:
+        raise LookupError("a filter of the user's")
+
+    logger = logging.getLogger("test")
+    monkeypatch.setattr(logger, "filters", [fails])
+    log_event(logger, logging.WARNING, "went wrong", {})
+    log_error(logger, "went wrong", ValueError())
+    assert capsys.readouterr().err.count("LookupError: a filter of the user's") == 2
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    log_event(logger, logging.WARNING, "went wrong", {})
+    assert capsys.readouterr().err == ""
+
+
 def test_a_field_without_a_repr_is_logged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     log_error(logging.getLogger("test"), "x", DpKafkaError("y", log_data={"mine": NoRepr()}))

@@ -30,6 +30,8 @@ from dp_kafka import (
 from dp_kafka.health import CheckState, Status
 from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.producer import closing
+from dp_kafka.producer.channels import OutputChannel
+from dp_kafka.producer.output import OutputThread
 from tests.conftest import ProducerFactory, TopicFactory
 from tests.looking import eventually
 from tests.sending import (
@@ -366,6 +368,42 @@ def test_a_delivery_thread_that_dies_closes_the_producer_and_says_so(
     with pytest.raises(ClosedError):
         made.send_bytes(b"v")
     assert "delivery thread died" in caplog.text
+
+
+def test_an_output_thread_that_dies_closes_the_producer_and_says_so(
+    topic: TopicFactory,
+    producer: ProducerFactory,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies(_self: OutputChannel) -> list[BytesMessage]:
+        raise MemoryError
+
+    monkeypatch.setattr(OutputChannel, "take_all", dies)
+    made = producer(topic())
+    with contextlib.suppress(ChannelClosed):  # the thread may have died before the message is in
+        made.channels.output.put(BytesMessage(b"v"))
+    assert made.channels.closed.wait(PATIENCE)
+    assert isinstance(made.channels.errors.get(timeout=1), MemoryError)
+    assert made.stuck_or_dead() == ["output thread died of MemoryError"]
+    assert "output thread died, the producer closes" in caplog.text
+
+
+def test_a_put_that_could_not_start_the_output_thread_may_be_tried_again(
+    cluster: EmbeddedCluster, topic: TopicFactory, producer: ProducerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_self: OutputThread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    name = topic()
+    made = producer(name)
+    with monkeypatch.context() as patched:
+        patched.setattr(OutputThread, "start", refuses)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            made.channels.output.put(BytesMessage(b"refused"))
+    made.channels.output.put(BytesMessage(b"sent"))
+    assert made.close() == 0
+    assert [message.value() for message in received(cluster, name, 1)] == [b"sent"]
 
 
 @pytest.mark.parametrize(
