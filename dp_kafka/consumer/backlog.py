@@ -38,6 +38,8 @@ class Backlog:
         "_late_bytes",
         "_offsets",
         "_order",
+        "_parked",
+        "_parked_bytes",
         "batched",
         "in_partition_order",
         "waiting",
@@ -59,6 +61,10 @@ class Backlog:
         self.waiting = 0
         #: The bytes of those, and of those whose time has come.
         self._late_bytes = 0
+        #: How many finished messages wait for the answer to their durable commit, and their bytes. They are
+        #: still in hand, but no worker is: nothing else bounds how many there are.
+        self._parked = 0
+        self._parked_bytes = 0
         #: Sizes of the chunks that were added, newest last, to know the bytes that are buffered.
         self._chunks: deque[tuple[int, int]] = deque()
         #: The messages and bytes of all of them.
@@ -86,11 +92,12 @@ class Backlog:
         self._bytes += size
 
     def size(self) -> tuple[int, int]:
-        """How many messages are held here, buffered or to come again, and about how many bytes.
+        """How many messages are held here, buffered or to come again or parked, and about how many bytes.
 
         The poll thread asks each lane in each of its turns, so this looks at the oldest chunks alone.
         """
-        count, late = len(self._order), self.waiting + len(self._again)
+        count, late = len(self._order), self.waiting + len(self._again) + self._parked
+        late_bytes = self._late_bytes + self._parked_bytes
         chunks = self._chunks
         # Messages leave oldest first (nearly, by key), so the newest are those still here.
         gone = self._chunked - count
@@ -101,8 +108,8 @@ class Backlog:
             self._bytes -= chunk_bytes
         if gone > 0 and chunks:
             chunk_count, chunk_bytes = chunks[0]
-            return count + late, self._bytes - chunk_bytes * gone // chunk_count + self._late_bytes
-        return count + late, self._bytes + self._late_bytes
+            return count + late, self._bytes - chunk_bytes * gone // chunk_count + late_bytes
+        return count + late, self._bytes + late_bytes
 
     def clear(self) -> None:
         """Forget all that can be handed out; somebody will fetch it again."""
@@ -153,6 +160,18 @@ class Backlog:
     def done(self, message: Message) -> None:
         """A message that was out is let go."""
         self._order.done(message._raw)
+
+    # -- what waits for a durable commit -------------------------------------------------------------
+
+    def park(self, message: Message) -> None:
+        """A finished message is held until the answer to its commit."""
+        self._parked += 1
+        self._parked_bytes += len(message._raw)
+
+    def unpark(self, message: Message) -> None:
+        """It is let go."""
+        self._parked -= 1
+        self._parked_bytes -= len(message._raw)
 
     # -- what has failed ----------------------------------------------------------------------------
 

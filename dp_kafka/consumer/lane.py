@@ -15,12 +15,13 @@ import enum
 import logging
 import threading
 from collections.abc import Iterable
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from dp_kafka.channels import Signal
 from dp_kafka.consumer.backlog import Backlog
-from dp_kafka.consumer.message import FINISHED, RELEASED, WATCHED, Message, RawMessage
+from dp_kafka.consumer.message import FINISHED, PARKED, RELEASED, WATCHED, Message, RawMessage
 from dp_kafka.consumer.metadata import encode
 from dp_kafka.consumer.offsets import OffsetTracker
 from dp_kafka.consumer.ordering import Order
@@ -56,13 +57,14 @@ class LanePhase(enum.Enum):
 class Lane:
     """One partition of one assignment.
 
-    `_lock` guards everything but `paused`, `committed` and `log_beyond`, which are the poll thread's. It is
-    held for a few instructions, never across I/O, a put, or user code.
+    `_lock` guards everything but `paused`, `committed`, `log_beyond` and `_last`: these are the poll thread's.
+    It is held for a few instructions, never across I/O, a put, or user code.
     """
 
     __slots__ = (
         "_backlog",
         "_in_hand",
+        "_last",
         "_lock",
         "_phase",
         "_queued",
@@ -96,6 +98,8 @@ class Lane:
         #: Offsets that an earlier assignment finished beyond the position that it committed, and that were
         #: not delivered again yet. Commits go on naming them: another rebalance may come before they do.
         self._skip: set[int] = set()
+        #: Poll thread: the last offset that the broker delivered, or that lies before the first it will.
+        self._last = -1
         #: Poll thread: whether the partition is paused on the client.
         self.paused = False
         #: Poll thread: which change of the offsets the broker has acknowledged. Whoever waits for a durable
@@ -126,20 +130,32 @@ class Lane:
 
     # -- the poll thread ----------------------------------------------------------------------------
 
-    def skip(self, offsets: Iterable[int]) -> None:
-        """Do not hand out these offsets: an earlier assignment has finished them. Before the first `add`."""
-        self._skip = set(offsets)
+    def start_at(self, offset: int, finished: Iterable[int]) -> None:
+        """The partition starts at `offset`, without those beyond it that are `finished`. Before any `add`."""
+        self._last = offset - 1
+        self._skip = set(finished)
 
-    def add(self, raws: list[RawMessage]) -> None:
-        """Buffer messages that the broker delivered, in their order, and offer the first if it may go."""
-        size = sum(map(len, raws))
+    def add(self, raws: list[RawMessage]) -> list[RawMessage]:
+        """Buffer messages that the broker delivered, in their order, and offer the first if it may go.
+
+        What it gives back it did not take: from there on the offsets are not beyond those before.
+        """
         first_offset, last_offset = raws[0].offset(), raws[-1].offset()
+        if first_offset <= self._last:
+            return raws
+        back: list[RawMessage] = []
         offsets: Iterable[int] = range(first_offset, last_offset + 1)
         if last_offset - first_offset + 1 != len(raws):  # gaps: a compacted log, or transactions
             offsets = [raw.offset() for raw in raws]
+            ascending = _ascending(offsets)
+            if ascending < len(raws):
+                raws, back, offsets = raws[:ascending], raws[ascending:], offsets[:ascending]
+                last_offset = offsets[-1]
+        self._last = last_offset
+        size = sum(map(len, raws))
         with self._lock:
             if self._phase is not LanePhase.OPEN:
-                return
+                return []
             self.offsets.add(offsets)
             if self._skip:
                 raws = self._without_finished_locked(raws)
@@ -147,8 +163,11 @@ class Lane:
                 self._backlog.add(raws, size)
             following = self._offer_locked()
         self._tell(following)
+        return back
 
     def _without_finished_locked(self, raws: list[RawMessage]) -> list[RawMessage]:
+        # A run counts as if nothing beyond it were finished.
+        self._leave_run_locked()
         kept = []
         for raw in raws:
             if raw.offset() in self._skip:
@@ -158,8 +177,14 @@ class Lane:
                 kept.append(raw)
         return kept
 
+    def unfinished(self) -> tuple[int | None, set[int]]:
+        """The lowest offset that was delivered and is not finished, and those beyond it that are."""
+        with self._lock:
+            self._count_run_locked()
+            return self.offsets.blocking, self.offsets.finished | self._skip
+
     def buffered(self) -> tuple[int, int]:
-        """How many messages are buffered here, and about how many bytes."""
+        """How many messages are held here, buffered or to come again or parked, and about how many bytes."""
         with self._lock:
             return self._backlog.size()
 
@@ -480,8 +505,13 @@ class Lane:
 
     def park(self, message: Message) -> None:
         """A worker is done with a message; it is released once the broker has its commit, or refuses it."""
-        if not (self.mark(message) and self.commits.park(message)):
-            self.release(message)
+        if self.mark(message):
+            with self._lock:
+                message._flags |= PARKED
+                self._backlog.park(message)
+            if self.commits.park(message):
+                return
+        self.release(message)
 
     def release(self, message: Message) -> None:
         """Let a message go, and offer the lane's next one."""
@@ -494,6 +524,8 @@ class Lane:
             if message._flags & RELEASED:
                 return None
             message._flags |= RELEASED
+            if message._flags & PARKED:
+                self._backlog.unpark(message)
             self._backlog.done(message)
             self._in_hand -= 1
             following = self._offer_locked()
@@ -554,3 +586,9 @@ class Lane:
             "commit refused: the partition was revoked or lost, another consumer gets the message again",
             {"topic": self.topic, "partition": self.partition, "offset": message.offset},
         )
+
+
+def _ascending(offsets: list[int]) -> int:
+    """How many of them ascend, from the first on."""
+    pairs = enumerate(pairwise(offsets), 1)
+    return next((at for at, (one, following) in pairs if following <= one), len(offsets))

@@ -25,6 +25,7 @@ from dp_kafka.consumer.flow import Flow
 from dp_kafka.consumer.message import RawMessage
 from dp_kafka.consumer.rebalances import Rebalances
 from dp_kafka.consumer.session import Session
+from dp_kafka.consumer.setbacks import begin_again
 from dp_kafka.consumer.watchdog import WATCH_SECONDS, report_slow
 from dp_kafka.errors import KafkaClientError
 from dp_kafka.logs import log_error, log_event
@@ -153,7 +154,9 @@ class Membership:
         for partition, row in groupby(raws, _PARTITION):
             lane = self.session.lanes.get(partition)
             if lane is not None:
-                lane.add(list(row))
+                back = lane.add(list(row))
+                if back:
+                    begin_again(self._client, self.session, lane, back)
 
     def _watch(self, now: float) -> None:
         self._watch_due = now + WATCH_SECONDS

@@ -16,7 +16,7 @@ from dp_kafka.logs import log_event
 if TYPE_CHECKING:
     from dp_kafka.consumer.lane import Lane
 
-__all__ = ["FINISHED", "RELEASED", "WATCHED", "Message", "RawMessage"]
+__all__ = ["FINISHED", "PARKED", "RELEASED", "WATCHED", "Message", "RawMessage"]
 
 logger = logging.getLogger("dp_kafka.consumer")
 
@@ -25,6 +25,8 @@ FINISHED = 1
 RELEASED = 2
 #: Somebody asked for the event that is set when it is released.
 WATCHED = 4
+#: It is finished, and its worker has left it until the answer to its durable commit.
+PARKED = 8
 
 #: Stands for an event that nobody has asked for yet.
 _NOT_DECODED: Final = object()

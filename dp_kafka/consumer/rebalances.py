@@ -69,7 +69,8 @@ class Rebalances:
             return  # the session ends, and no lane takes what may come of this assignment
         for start in starts:
             lane = self._session.open_lane(start.partition.topic, start.partition.partition)
-            lane.skip(start.finished)
+            if start.partition.offset >= 0:
+                lane.start_at(start.partition.offset, start.finished)
         assigned = [start.partition for start in starts]
         # A partition that was paused when it was taken away is still paused for librdkafka when it comes
         # back, and would never be fetched again.
