@@ -57,7 +57,7 @@ class LanePhase(enum.Enum):
 class Lane:
     """One partition of one assignment.
 
-    `_lock` guards everything but `paused`, `committed`, `log_beyond` and `_last`: these are the poll thread's.
+    `_lock` guards all but `paused`, `committed`, `log_beyond` and `_last`, which are the poll thread's.
     It is held for a few instructions, never across I/O, a put, or user code.
     """
 
@@ -130,10 +130,18 @@ class Lane:
 
     # -- the poll thread ----------------------------------------------------------------------------
 
-    def start_at(self, offset: int, finished: Iterable[int]) -> None:
-        """The partition starts at `offset`, without those beyond it that are `finished`. Before any `add`."""
+    def start_at(self, offset: int, finished: Iterable[int], *, committed: bool = True) -> None:
+        """The partition starts at `offset`, without those beyond it that are `finished`. Before any `add`.
+
+        One that is not `committed` is committed by the next round.
+        """
         self._last = offset - 1
-        self._skip = set(finished)
+        with self._lock:
+            self._skip = set(finished)
+            if not committed:
+                self.offsets.start(offset)
+        if not committed:
+            self.commits.wanted = True
 
     def add(self, raws: list[RawMessage]) -> list[RawMessage]:
         """Buffer messages that the broker delivered, in their order, and offer the first if it may go.

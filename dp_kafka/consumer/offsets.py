@@ -27,6 +27,11 @@ class OffsetTracker:
         #: Those of `_pending` that are finished beyond one that is not; read only, but by this class.
         self.finished: set[int] = set()
 
+    def start(self, position: int) -> None:
+        """Begin with a position to commit, although nothing is finished."""
+        self.position = position
+        self.changes += 1
+
     def add(self, offsets: Iterable[int]) -> None:
         """Note offsets that the broker delivered, in ascending order."""
         self._pending.extend(offsets)

@@ -70,7 +70,7 @@ class Rebalances:
         for start in starts:
             lane = self._session.open_lane(start.partition.topic, start.partition.partition)
             if start.partition.offset >= 0:
-                lane.start_at(start.partition.offset, start.finished)
+                lane.start_at(start.partition.offset, start.finished, committed=start.committed)
         assigned = [start.partition for start in starts]
         # A partition that was paused when it was taken away is still paused for librdkafka when it comes
         # back, and would never be fetched again.

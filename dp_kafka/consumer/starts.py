@@ -3,6 +3,9 @@
 Left to itself, librdkafka asks for the committed offsets once it has an assignment. When that is refused, as
 the coordinator has just moved, say, it does not ask again, and the partition stands still until the next
 rebalance. So an assignment is made with its offsets, and here they are asked for until they are known.
+
+Where nothing is committed yet and the group starts at the end, the end is looked up, and committed. Else what
+came, but was not committed before the next rebalance, would be passed over: the end is further on by then.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from dp_kafka.consumer.commits import RETRY_SECONDS
 from dp_kafka.consumer.metadata import decode
@@ -34,6 +37,7 @@ class Start(NamedTuple):
 
     partition: TopicPartition  #: with the offset of the first message to fetch
     finished: list[int]  #: offsets beyond it that an earlier assignment has finished
+    committed: bool = True  #: whether the group has the offset; else it is to be committed
 
 
 def read_starts(
@@ -69,7 +73,7 @@ def read_starts(
         else:
             error = next((each.error for each in found if each.error is not None), None)
             if error is None:
-                return [_start(each, initial) for each in found]
+                return _at_the_end(client, [_start(each, initial) for each in found])
         assert error is not None
         failure = KafkaClientError.from_kafka_error(error)
         if failure.permanent or time.monotonic() >= patience:
@@ -92,3 +96,22 @@ def _start(committed: TopicPartition, initial: int) -> Start:
     # The epoch of the leader, where it was committed, lets librdkafka notice a log that was cut off.
     epoch: dict[str, Any] = {} if committed.leader_epoch is None else {"leader_epoch": committed.leader_epoch}
     return Start(TopicPartition(topic, number, offset, **epoch), decode(offset, committed.metadata))
+
+
+def _at_the_end(client: Any, starts: list[Start]) -> list[Start]:
+    """With the offsets of those that start at the end; without an answer librdkafka looks it up by itself."""
+    wanted = [start.partition for start in starts if start.partition.offset == OFFSET_END]
+    if not wanted:
+        return starts
+    try:
+        answers = client.offsets_for_times(wanted, timeout=ANSWER_SECONDS)
+    except KafkaException:
+        return starts
+    ends = {each.partition: each.offset for each in answers if each.error is None and each.offset >= 0}
+    return [
+        Start(TopicPartition(start.partition.topic, number, ends[number]), [], committed=False)
+        if start.partition.offset == OFFSET_END and number in ends
+        else start
+        for start in starts
+        for number in [start.partition.partition]
+    ]

@@ -356,6 +356,18 @@ class MemoryConsumer(MemoryClient):
                 for one in partitions
             ]
 
+    def offsets_for_times(
+        self,
+        partitions: Iterable[TopicPartition],
+        timeout: float = -1,  # noqa: ARG002  # it is there at once
+    ) -> list[TopicPartition]:
+        """The end of each partition: no other time is asked for."""
+        with self._cluster.changed:
+            return [
+                TopicPartition(one.topic, one.partition, self._cluster.logs(one.topic)[one.partition].end)
+                for one in partitions
+            ]
+
     def get_watermark_offsets(
         self,
         partition: TopicPartition,
