@@ -21,9 +21,8 @@ from tests.lanes import new_session, open_lane, raws
 
 
 def fill(lane: Lane, count: int, size: int = 10) -> None:
-    """Buffer `count` messages of `size` bytes; one more goes to the channel, if none waits there."""
-    first = 1_000_000 * lane.partition
-    lane.add(raws(*range(first, first + count), data=b"x" * size, partition=lane.partition))
+    """Buffer `count` further messages of `size` bytes; one more goes to the channel, if none waits there."""
+    fill_from(lane, lane._last + 1, count, size)
 
 
 def fill_from(lane: Lane, first: int, count: int, size: int = 1) -> None:
