@@ -111,10 +111,9 @@ class Membership:
             resume(client, freed)
         if room:
             raws = client.consume(room, 0)
-            if not raws:
-                if commits.durable and session.in_hand():
-                    self._wait_for_commits(now)
-                    return
+            if not raws and commits.durable and session.in_hand():
+                self._wait_for_commits(now)
+            elif not raws:
                 waits = (commits.seconds_to_round(now), next_retry, POLL_SECONDS)
                 raw = client.poll(min(wait for wait in waits if wait is not None))
                 raws = [] if raw is None else [raw]
