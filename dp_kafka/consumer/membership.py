@@ -131,13 +131,17 @@ class Membership:
             raise KafkaClientError.from_kafka_error(self._errors.fatal)
 
     def _wait_for_commits(self, now: float) -> None:
-        """Wait for somebody to ask for a durable commit, or a while for the answer to the round in flight.
+        """Wait for somebody to ask for a durable commit, or a while for what those who asked wait for.
 
-        Not in the client's poll(): it serves the answer, but returns only with a message.
+        That is the answer to the round in flight or, where one has failed, the time of the next one. Not in
+        the client's poll(): it serves the answer, but returns only with a message.
         """
         commits = self._commits
         if commits.in_flight:
             self._control.wait_not_running(commits.seconds_to_look(now))
+        elif rest := commits.seconds_to_round(now):
+            # Somebody has asked already, so that to wait for that would be not to wait at all.
+            self._control.wait_not_running(min(rest, SHORT_SECONDS))
         else:
             commits.wait_for_asker(SHORT_SECONDS)
 

@@ -1,18 +1,27 @@
 """With `commit_interval=0` a turn of the poll thread that had messages in hand took a short cut.
 
-It ended before it looked whether the client had come to a fatal error.
+It ended before it looked whether the client had come to a fatal error. And after a round that the broker
+refused it waited for somebody to ask for a commit, where somebody had: it took 65,000 turns a second until
+the next round was due.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError
 
+from dp_kafka import Ordering, Producer
+from dp_kafka.consumer import membership
 from dp_kafka.consumer.client import confluent_consumer
+from dp_kafka.consumer.commits import RETRY_SECONDS
+from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, GroupFactory, SendFunction, TopicFactory
-from tests.waiting import Held, Logged, fields
+from tests.faults.service import producer_config
+from tests.waiting import Collected, Held, Logged, fields
 
 
 class Told:
@@ -58,3 +67,45 @@ def test_a_fatal_error_ends_a_session_that_has_messages_in_hand(
     finally:
         held.finish.set()
     assert "of the test" in fields(failed)["error"]
+
+
+@pytest.mark.parametrize("error", ["NOT_COORDINATOR", "TOPIC_AUTHORIZATION_FAILED"])
+def test_the_poll_thread_rests_until_a_refused_round_is_tried_again(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory, error: str
+) -> None:
+    """Whether the refusal is for now or for good; and there is always somebody who asks."""
+    own_cluster.create_topic("orders")
+    turns = 0
+    #: How many turns there had been at each round.
+    at_rounds: Collected[int] = Collected()
+
+    def client(properties: dict[str, Any]) -> Told:
+        def before(method: str) -> None:
+            nonlocal turns
+            if method == "consume":
+                turns += 1
+            elif method == "commit":
+                at_rounds.add(turns)
+
+        return Told(properties, before)
+
+    group = consumer_group(
+        "orders",
+        broker_addrs=own_cluster.broker_addrs,
+        commit_interval=0,
+        ordering=Ordering.NONE,
+        librdkafka=INCREMENTAL,
+        client_factory=client,
+    )
+    # Each asks for its commit when a round has begun that does not answer it.
+    group.register_handler(lambda _worker_id, message: at_rounds.wait(message.offset))
+    own_cluster.inject_errors("OffsetCommit", *[error] * 200)
+    with Producer(producer_config(own_cluster, "orders")) as producer:
+        for _ in range(4):
+            producer.send_bytes(b"order")
+    group.start()
+    counts = at_rounds.wait(4)
+    own_cluster.clear_errors("OffsetCommit")
+    # Some hundred of SHORT_SECONDS; ten times as many while a busy machine takes longer for an answer.
+    bound = 10 * RETRY_SECONDS / membership.SHORT_SECONDS
+    assert all(after - before < bound for before, after in pairwise(counts)), counts
