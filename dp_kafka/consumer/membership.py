@@ -260,6 +260,9 @@ class Membership:
         # that leaving brings must not wait for it again.
         self.rebalances.ended = True
         self.session.remove(list(self.session.lanes.values()))
+        # Where the session has failed nobody has asked for that: a part of a batch would wait for the
+        # messages of the next session.
+        self._context.upstream.flush()
         try:
             self._give_back()
         except Exception as error:  # noqa: BLE001  # reported; the client is closed all the same
