@@ -1,7 +1,7 @@
 """What callers want of a consumer group, and the state that follows: decided together, under one condition.
 
 Callers say start, stop or close, and by when; the poll thread carries it out and reports what has become
-true. No call here does I/O, and none blocks but those named `wait_…`.
+true. No call here does I/O, and none blocks but those named `wait_…`, `stop_and_wait` and `initialise`.
 """
 
 from __future__ import annotations

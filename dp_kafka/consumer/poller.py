@@ -3,8 +3,9 @@
 Guarantees:
 - no other thread polls, pauses, commits, joins or leaves;
 - it never runs a handler, and while it consumes waits no longer than `POLL_SECONDS` in one go, but in a
-  rebalance: there at most `message_consume_timeout` for the messages in hand, and librdkafka's own time for
-  the answer to a commit;
+  rebalance: there at most `message_consume_timeout` for the messages in hand, librdkafka's own time for the
+  answer to a commit, and for that to the question where an assignment starts about a minute, or until the
+  session is to end (dp_kafka.consumer.starts);
 - a membership that fails is reported, ended, and begun again after a pause; what ends the thread itself is
   reported too, and the group closes: there is no dead thread behind a healthy-looking group;
 - each start has a client of its own, closed before the group is Stopped: so Stopped means that the
