@@ -194,12 +194,38 @@ class Membership:
             log_event(logger, logging.WARNING, "stopped with messages in hand", fields)
 
     def _wait_for_hooks(self) -> None:
-        """Where the group closes: let the hooks of close() run, which may commit what users have kept."""
+        """Where the group closes: let the hooks of close() run, which may commit what users have kept.
+
+        Whoever waits for the stop is told as soon as all is committed, and does not wait for the hooks: one
+        of them may wait for him.
+        """
         control = self._control
-        if control.closing:
-            control.drained.set()
-            while not control.may_leave.wait(2 * SHORT_SECONDS) and not control.is_over():
-                self._keep_up(time.monotonic())
+        if not control.closing:
+            return
+        patience = time.monotonic() + self._context.config.message_consume_timeout
+        self.committer.refused = False
+        self._settle(patience)
+        control.drained.set()
+        while not control.may_leave.wait(2 * SHORT_SECONDS) and not control.is_over():
+            self._keep_up(time.monotonic())
+            self._settle(patience)
+
+    def _settle(self, patience: float) -> None:
+        """While the group closes: say that all is finished and committed, or that it won't come to that."""
+        control, committer = self._control, self.committer
+        if control.settled.is_set():
+            return
+        if self.is_finished():
+            control.settle(finished=True)
+        elif committer.refused or control.is_over(patience):
+            control.settle(finished=False)
+        elif committer.uncommitted(self.session.lanes.values()):
+            committer.flush()
+
+    def is_finished(self) -> bool:
+        """Whether nothing is in hand, and the broker has the commit of what is finished. Poll thread."""
+        session = self.session
+        return not session.in_hand() and not self.committer.uncommitted(session.lanes.values())
 
     def _keep_up(self, now: float) -> None:
         """What keeps the member in its group while it hands out nothing.
@@ -259,7 +285,7 @@ class Membership:
         # Before the group is left: what is still in hand now was waited for long enough, and the revoke
         # that leaving brings must not wait for it again.
         self.rebalances.ended = True
-        self.session.remove(list(self.session.lanes.values()))
+        self.rebalances.drop(list(self.session.lanes.values()))
         # Where the session has failed nobody has asked for that: a part of a batch would wait for the
         # messages of the next session.
         self._context.upstream.flush()

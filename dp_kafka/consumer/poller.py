@@ -122,6 +122,7 @@ class Poller(threading.Thread):
             log_error(logger, "poll thread died, the consumer closes", error, context.fields)
             self._on_death()
         finally:
+            self._control.settle(finished=context.pulse.crash is None)
             self._control.drained.set()
             self._close_client()
 
@@ -145,6 +146,8 @@ class Poller(threading.Thread):
             # not see it vanish. close() sets its deadline before it says that the group closes.
             closing = self._control.closing or self._control.remaining() is not None
             self._left = membership.session.in_hand() if closing else 0
+            if closing:
+                self._control.settle(finished=membership.is_finished())
             self.membership = None
             membership.end()
             membership.leave()
