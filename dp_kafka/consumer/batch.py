@@ -2,7 +2,7 @@
 
 Guarantees:
 - a batch is handled when it is full, when `batch_wait_time` has passed since its FIRST message, or at
-  once when a message of it is about to be left (stop, close, rebalance);
+  once when a message of it is about to be left (stop, close, rebalance), or was (a session that failed);
 - its messages are released after it has been handled, not before, so nothing unhandled is committed;
 - every batch is a list of its own: a handler may keep it;
 - it never touches the Kafka client.
@@ -13,9 +13,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty
 from typing import TypeAlias
 
+from dp_kafka.consumer.commits import GroupCommit
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import Message
 from dp_kafka.consumer.unsettled import Unsettled
@@ -146,7 +148,10 @@ class BatchWorker(WorkerThread):
         return [(lane, messages) for lane, messages in rest if messages]
 
     def _settle(self, rows: list[Row], failed: set[int]) -> None:
-        """Finish all but the failed messages, ask for a commit, release all."""
+        """Finish all but the failed messages, ask for their commits, release all."""
+        # By the session: one may have ended, and another begun, while the batch was collected. Each has
+        # commits of its own, and those of an ended one answer at once, that it is over.
+        asked: dict[GroupCommit, list[Lane]] = {}
         for lane, messages in rows:
             done = [message for message in messages if id(message) not in failed] if failed else messages
             if self._durable:
@@ -154,9 +159,10 @@ class BatchWorker(WorkerThread):
                     lane.mark(message)
             else:
                 lane.advance_all(done, finish=True)
-        commits = rows[0][0].commits
-        if len(failed) < sum(len(messages) for _, messages in rows):
-            commits.ask(lambda: all(lane.is_dropped() for lane, _ in rows))
+            if done:
+                asked.setdefault(lane.commits, []).append(lane)
+        for commits, lanes in asked.items():
+            commits.ask(partial(_all_dropped, lanes))
         for lane, messages in rows:
             held = messages if self._durable else [m for m in messages if id(m) in failed] if failed else ()
             if held:
@@ -174,3 +180,7 @@ class BatchWorker(WorkerThread):
         if commit:
             return set()
         return {id(message) for message in (error.failed if isinstance(error, BatchError) else batch)}
+
+
+def _all_dropped(lanes: list[Lane]) -> bool:
+    return all(lane.is_dropped() for lane in lanes)

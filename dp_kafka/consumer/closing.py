@@ -106,6 +106,8 @@ class CloseThread(threading.Thread):
             channels.errors.put(error)
             log_error(logger, "closing the consumer failed", error, self._fields)
         finally:
+            # If the poll thread has not said it: without a session nothing was in hand.
+            self._control.settle(finished=self._poller.membership is None)
             self._control.drained.set()
             self._control.may_leave.set()
             channels.upstream.close()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig
 from dp_kafka.consumer.control import Control
+from dp_kafka.consumer.dropped import Dropped
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.watchdog import Watchdog
 from dp_kafka.consumer.workerthread import WorkerThread
@@ -40,6 +41,8 @@ class GroupContext:
     trouble: Trouble = field(default_factory=Trouble)
     #: The threads that handle messages; filled once, when a handler is registered.
     workers: list[WorkerThread] = field(default_factory=list)
+    #: The lanes that were dropped while handlers had messages of them in hand.
+    dropped: Dropped = field(default_factory=Dropped)
     #: Who of them is slow.
     watchdog: Watchdog = field(init=False)
     #: What every line of the log says.

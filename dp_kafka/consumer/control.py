@@ -1,7 +1,7 @@
 """What callers want of a consumer group, and the state that follows: decided together, under one condition.
 
 Callers say start, stop or close, and by when; the poll thread carries it out and reports what has become
-true. No call here does I/O, and none blocks but those named `wait_…`.
+true. No call here does I/O, and none blocks but those named `wait_…`, `stop_and_wait` and `initialise`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ class Control:
     def __init__(self) -> None:
         self.machine = StateMachine()
         self.initialised = threading.Event()
-        #: Set once a closing group hands out no more messages and has none in hand.
+        #: Set once a closing group hands out no more messages, and waits for those in hand no longer.
         self.drained = threading.Event()
+        #: Set once it is known whether a closing group has finished and committed all that was in hand.
+        self.settled = threading.Event()
+        self._finished = False
         #: Set once the hooks of close() have run, or there are none.
         self.may_leave = threading.Event()
         #: Whether what is in hand is held by workers: their handlers end by themselves, and are waited for.
@@ -81,7 +84,10 @@ class Control:
         self._condition.notify_all()
 
     def stop_and_wait(self, timeout: float | None) -> bool:
-        """Want to stop, and wait until it is so; True if it is. Closing counts once messages are finished."""
+        """Want to stop, and wait until it is so; True if it is.
+
+        Closing counts once all that was in hand is finished and committed, and never does if it was left.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             seen = self.machine.entries(State.STOPPED)
@@ -90,7 +96,8 @@ class Control:
                 return True
             if self._wanted is not _Wanted.CLOSED:
                 return self.state in (State.STOPPED, State.INITIALISING)
-        return self.drained.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        self.settled.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self._finished
 
     def bring_forward(self, deadline: float | None) -> None:
         """Close by this time of `time.monotonic()`, unless an earlier one is set; None asks for nothing."""
@@ -158,6 +165,16 @@ class Control:
         return is_owned(self._condition)
 
     # -- the poll thread ----------------------------------------------------------------------------
+
+    def settle(self, *, finished: bool) -> None:
+        """Say whether a closing group has finished and committed all that was in hand; the first word counts.
+
+        The closing thread may be the first, if the poll thread has hung in its client beyond the deadline.
+        """
+        with self._condition:
+            if not self.settled.is_set():
+                self._finished = finished
+                self.settled.set()
 
     def set_initialised(self) -> None:
         """A broker answered; a group that closes meanwhile is not initialised any more."""

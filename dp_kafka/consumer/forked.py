@@ -28,7 +28,7 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     forks.refuse(control, KIND)
     # Whoever waits for a state would wait for ever.
     forks.refuse(control.machine, KIND)
-    for event in (channels.initialised, control.drained, channels.closed):
+    for event in (channels.initialised, control.drained, control.settled, channels.closed):
         threading.Event.__init__(event)
     channels.closed.set()
     Signal.__init__(cast(Signal, channels.closer))

@@ -202,13 +202,21 @@ class ConsumerGroup:
     def stop_and_wait(self, timeout: float | None = None) -> bool:
         """Stop, and wait until handlers have finished, their offsets are on the broker and the group is left.
 
-        True when that is so; False after `timeout` seconds (None: no limit), while the stop goes on. Called
-        from a handler it asks for the stop and returns False at once: a handler can't wait for itself.
+        True when that is so; False after `timeout` seconds (None: no limit), while the stop goes on. False,
+        too, when the consumer closes and had to leave messages in hand, or without their commit. A handler
+        whose partition was lost, or not given back in time, is waited for as the others are; what users took
+        themselves, for `message_consume_timeout`.
+
+        Called from a handler it asks for the stop and returns False at once: a handler can't wait for itself.
+        From a hook of `close` it returns at once, too, and tells what is so by then.
         """
         if self._in_own_thread():
             self._control.stop()
             return False
-        return self._control.stop_and_wait(timeout)
+        if threading.current_thread() is self._closer.runner:
+            timeout = 0
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return self._control.stop_and_wait(timeout) and self._context.dropped.wait(deadline)
 
     def state_wait(self, state: State, timeout: float | None = None) -> bool:
         """Block until the consumer is, or was since the call, in `state`; True if so in `timeout` seconds."""

@@ -112,10 +112,9 @@ class Membership:
             resume(client, freed)
         if room:
             raws = client.consume(room, 0)
-            if not raws:
-                if commits.durable and session.in_hand():
-                    self._wait_for_commits(now)
-                    return
+            if not raws and commits.durable and session.in_hand():
+                self._wait_for_commits(now)
+            elif not raws:
                 waits = (commits.seconds_to_round(now), next_retry, POLL_SECONDS)
                 raw = client.poll(min(wait for wait in waits if wait is not None))
                 raws = [] if raw is None else [raw]
@@ -133,13 +132,17 @@ class Membership:
             raise KafkaClientError.from_kafka_error(self._errors.fatal)
 
     def _wait_for_commits(self, now: float) -> None:
-        """Wait for somebody to ask for a durable commit, or a while for the answer to the round in flight.
+        """Wait for somebody to ask for a durable commit, or a while for what those who asked wait for.
 
-        Not in the client's poll(): it serves the answer, but returns only with a message.
+        That is the answer to the round in flight or, where one has failed, the time of the next one. Not in
+        the client's poll(): it serves the answer, but returns only with a message.
         """
         commits = self._commits
         if commits.in_flight:
             self._control.wait_not_running(commits.seconds_to_look(now))
+        elif rest := commits.seconds_to_round(now):
+            # Somebody has asked already, so that to wait for that would be not to wait at all.
+            self._control.wait_not_running(min(rest, SHORT_SECONDS))
         else:
             commits.wait_for_asker(SHORT_SECONDS)
 
@@ -194,12 +197,38 @@ class Membership:
             log_event(logger, logging.WARNING, "stopped with messages in hand", fields)
 
     def _wait_for_hooks(self) -> None:
-        """Where the group closes: let the hooks of close() run, which may commit what users have kept."""
+        """Where the group closes: let the hooks of close() run, which may commit what users have kept.
+
+        Whoever waits for the stop is told as soon as all is committed, and does not wait for the hooks: one
+        of them may wait for him.
+        """
         control = self._control
-        if control.closing:
-            control.drained.set()
-            while not control.may_leave.wait(2 * SHORT_SECONDS) and not control.is_over():
-                self._keep_up(time.monotonic())
+        if not control.closing:
+            return
+        patience = time.monotonic() + self._context.config.message_consume_timeout
+        self.committer.refused = False
+        self._settle(patience)
+        control.drained.set()
+        while not control.may_leave.wait(2 * SHORT_SECONDS) and not control.is_over():
+            self._keep_up(time.monotonic())
+            self._settle(patience)
+
+    def _settle(self, patience: float) -> None:
+        """While the group closes: say that all is finished and committed, or that it won't come to that."""
+        control, committer = self._control, self.committer
+        if control.settled.is_set():
+            return
+        if self.is_finished():
+            control.settle(finished=True)
+        elif committer.refused or control.is_over(patience):
+            control.settle(finished=False)
+        elif committer.uncommitted(self.session.lanes.values()):
+            committer.flush()
+
+    def is_finished(self) -> bool:
+        """Whether nothing is in hand, and the broker has the commit of what is finished. Poll thread."""
+        session = self.session
+        return not session.in_hand() and not self.committer.uncommitted(session.lanes.values())
 
     def _keep_up(self, now: float) -> None:
         """What keeps the member in its group while it hands out nothing.
@@ -259,7 +288,10 @@ class Membership:
         # Before the group is left: what is still in hand now was waited for long enough, and the revoke
         # that leaving brings must not wait for it again.
         self.rebalances.ended = True
-        self.session.remove(list(self.session.lanes.values()))
+        self.rebalances.drop(list(self.session.lanes.values()))
+        # Where the session has failed nobody has asked for that: a part of a batch would wait for the
+        # messages of the next session.
+        self._context.upstream.flush()
         try:
             self._give_back()
         except Exception as error:  # noqa: BLE001  # reported; the client is closed all the same

@@ -3,8 +3,9 @@
 Guarantees:
 - no other thread polls, pauses, commits, joins or leaves;
 - it never runs a handler, and while it consumes waits no longer than `POLL_SECONDS` in one go, but in a
-  rebalance: there at most `message_consume_timeout` for the messages in hand, and librdkafka's own time for
-  the answer to a commit;
+  rebalance: there at most `message_consume_timeout` for the messages in hand, librdkafka's own time for the
+  answer to a commit, and for that to the question where an assignment starts about a minute, or until the
+  session is to end (dp_kafka.consumer.starts);
 - a membership that fails is reported, ended, and begun again after a pause; what ends the thread itself is
   reported too, and the group closes: there is no dead thread behind a healthy-looking group;
 - each start has a client of its own, closed before the group is Stopped: so Stopped means that the
@@ -121,6 +122,7 @@ class Poller(threading.Thread):
             log_error(logger, "poll thread died, the consumer closes", error, context.fields)
             self._on_death()
         finally:
+            self._control.settle(finished=context.pulse.crash is None)
             self._control.drained.set()
             self._close_client()
 
@@ -144,6 +146,8 @@ class Poller(threading.Thread):
             # not see it vanish. close() sets its deadline before it says that the group closes.
             closing = self._control.closing or self._control.remaining() is not None
             self._left = membership.session.in_hand() if closing else 0
+            if closing:
+                self._control.settle(finished=membership.is_finished())
             self.membership = None
             membership.end()
             membership.leave()

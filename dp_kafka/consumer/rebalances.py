@@ -93,7 +93,7 @@ class Rebalances:
         self._wait_for_hands(lanes, patience)
         self._commit(lanes, patience)
         left = session.in_hand(lanes)
-        session.remove(lanes)
+        self.drop(lanes)
         self._log_partitions("partitions revoked", partitions, in_hand=left)
         self._after_removal()
 
@@ -104,7 +104,7 @@ class Rebalances:
             return
         session, lanes = self._session, self._lanes_of(partitions)
         left = session.in_hand(lanes)
-        session.remove(lanes)
+        self.drop(lanes)
         self._context.upstream.flush()
         if not session.lanes:
             # By any protocol: it is no member any more, and consumes nothing until it has joined again.
@@ -164,6 +164,13 @@ class Rebalances:
             self._context.lag.keep(self._session.lanes)
         if not self._session.lanes and not self._incremental:
             self._control.set_unassigned()
+
+    def drop(self, lanes: list[Lane]) -> None:
+        """Drop lanes whatever is in hand; that of handlers is remembered, until they have ended."""
+        self._session.remove(lanes)
+        # What users have taken themselves may never come back.
+        if self._control.has_workers:
+            self._context.dropped.add(lanes)
 
     def _lanes_of(self, partitions: list[TopicPartition]) -> list[Lane]:
         found = (self._session.lanes.get(partition.partition) for partition in partitions)

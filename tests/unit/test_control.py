@@ -136,6 +136,21 @@ def test_who_waits_for_the_stop_hears_of_it_even_if_a_start_follows_at_once() ->
     assert control.state is State.STARTING
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_stop_while_it_closes_waits_for_the_word_whether_all_was_finished(finished: bool) -> None:
+    """Not for the messages in hand alone, which are waited for no longer than the close has time."""
+    control = initialised()
+    control.start()
+    assert control.close()
+    control.drained.set()
+    assert not control.stop_and_wait(0)
+    waiter = in_thread(lambda: control.stop_and_wait(PATIENCE))
+    control.settle(finished=finished)
+    control.settle(finished=not finished)  # only the first word counts
+    assert waiter.result(PATIENCE) is finished
+    assert control.stop_and_wait(0) is finished
+
+
 def test_initialise_waits_for_the_attempt_that_it_asked_for() -> None:
     control = Control()
     control.machine.condition = WatchedCondition()

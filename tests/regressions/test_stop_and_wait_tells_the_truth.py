@@ -1,0 +1,156 @@
+"""`stop_and_wait()` gave True while a handler was at work, or before what was handled was committed.
+
+While somebody else's `close(timeout=…)` was under way, True meant that the closing had gone on to its hooks:
+before the last commit, and at its deadline whatever was in hand. And a handler whose partition was revoked or
+lost, or whose session failed, was in no session any more: no stop waited for it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from confluent_kafka import KafkaError
+
+from dp_kafka import Message, Producer, State
+from dp_kafka.kafkatest import EmbeddedCluster
+from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
+from tests.faults.service import producer_config
+from tests.looking import eventually
+from tests.waiting import PATIENCE, Collected, Held, Logged, fields, in_thread
+
+
+def test_it_is_false_when_a_close_leaves_a_handler_at_its_deadline(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
+) -> None:
+    name = topic()
+    group = consumer_group(name, librdkafka=INCREMENTAL)
+    send(name, "a")
+    held = Held.by(group)
+    try:
+        closing = in_thread(lambda: group.close(timeout=0.3))
+        assert group.state_wait(State.CLOSING, PATIENCE)
+        assert not group.stop_and_wait(PATIENCE)
+        assert not held.handled.items
+        assert closing.result(PATIENCE) == 1
+    finally:
+        held.finish.set()
+    held.handled.wait(1)
+    assert not group.stop_and_wait(PATIENCE), "the commit of what was left is refused"
+
+
+def test_while_hooks_run_it_waits_for_the_commit_of_what_is_handled(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, committed: CommittedFunction
+) -> None:
+    """But not for the hooks: one may wait for the thread that waits for the stop, as here."""
+    name = topic()
+    handled: Collected[int] = Collected()
+    # The first commit waits for no interval; once it is there, the next is far away.
+    group = consumer_group(name, commit_interval=600.0, librdkafka=INCREMENTAL)
+    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
+    group.start()
+    send(name, "a")
+    eventually(lambda: committed(group.group_name, name), 1)
+    send(name, "b")
+    handled.wait(2)
+    found: list[object] = []
+
+    def hook() -> None:
+        found.append(in_thread(lambda: group.stop_and_wait(PATIENCE)).result(PATIENCE))
+        found.append(committed(group.group_name, name))
+
+    assert group.close(hook, timeout=2 * PATIENCE) == 0
+    assert found == [True, 2]
+
+
+def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_close(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory
+) -> None:
+    own_cluster.create_topic("orders")
+    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
+    handled: Collected[int] = Collected()
+    group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
+    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
+    group.start()
+    with Producer(producer_config(own_cluster, "orders")) as producer:
+        producer.send_bytes(b"order")
+    handled.wait(1)
+    found: list[bool] = []
+
+    def hook() -> None:
+        found.append(in_thread(lambda: group.stop_and_wait(PATIENCE)).result(PATIENCE))
+
+    group.close(hook, timeout=2 * PATIENCE)
+    assert [*found, group.stop_and_wait(0)] == [False, False]
+
+
+def test_a_handler_of_a_session_that_failed_is_waited_for(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, logged: Logged
+) -> None:
+    name = topic()
+    # So that no session follows before the stop.
+    group = consumer_group(name, librdkafka=INCREMENTAL, min_retry_period=60.0, max_retry_period=60.0)
+    send(name, "a")
+    held = Held.by(group)
+    try:
+        group._poller._errors.take(KafkaError(KafkaError._FATAL, "of the test", fatal=True))
+        logged.wait("consuming failed, it is begun again")
+        group.stop()
+        assert group.state_wait(State.STOPPED, PATIENCE)
+        assert not group.stop_and_wait(timeout=0)
+    finally:
+        held.finish.set()
+    assert group.stop_and_wait(PATIENCE)
+    assert held.handled.items == [b"a"]
+
+
+def test_a_handler_whose_partition_was_not_given_back_in_time_is_waited_for(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, logged: Logged
+) -> None:
+    """Two partitions, each with a handler at work; one partition goes to a second member."""
+    name = topic(partitions=2)
+    finish = [threading.Event(), threading.Event()]
+    begun: Collected[int] = Collected()
+    ended: Collected[int] = Collected()
+
+    def handle(_worker_id: int, message: Message) -> None:
+        begun.add(message.partition)
+        assert finish[message.partition].wait(2 * PATIENCE)
+        ended.add(message.partition)
+
+    member = {"group_name": name, "librdkafka": INCREMENTAL, "message_consume_timeout": 3.01}
+    group = consumer_group(name, num_workers=2, **member)
+    group.register_handler(handle)
+    for partition in (0, 1):
+        send(name, "a", partition=partition)
+    group.start()
+    try:
+        begun.wait(2)
+        consumer_group(name, **member).start()
+        revoked = fields(logged.wait("partitions revoked"))
+        assert revoked["in_hand"] == 1
+        (gone,) = revoked["partitions"]
+        finish[1 - gone].set()
+        group.stop()
+        assert group.state_wait(State.STOPPED, PATIENCE)
+        assert not group.stop_and_wait(timeout=0)
+    finally:
+        for event in finish:
+            event.set()
+    assert group.stop_and_wait(PATIENCE)
+    assert sorted(ended.items) == [0, 1]
+
+
+def test_a_message_that_a_user_keeps_beyond_its_partition_holds_no_stop(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, logged: Logged
+) -> None:
+    name = topic()
+    group = consumer_group(name, librdkafka=INCREMENTAL, min_retry_period=60.0, max_retry_period=60.0)
+    group.start()
+    send(name, "a")
+    kept: Message = group.channels.upstream.get(timeout=PATIENCE)
+    group._poller._errors.take(KafkaError(KafkaError._FATAL, "of the test", fatal=True))
+    logged.wait("consuming failed, it is begun again")
+    group.stop()
+    assert group.state_wait(State.STOPPED, PATIENCE)
+    assert group.stop_and_wait(timeout=0)
+    assert not kept.commit()
