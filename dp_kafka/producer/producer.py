@@ -30,6 +30,7 @@ from dp_kafka.producer.exit import close_at_exit
 from dp_kafka.producer.output import OutputThread
 from dp_kafka.producer.sender import Sender
 from dp_kafka.producer.vitals import Vitals
+from dp_kafka.signals import LockFreeEvent
 
 __all__ = ["Producer"]
 
@@ -110,7 +111,7 @@ class Producer:
             errors=errors,
             initialised=self._delivery.initialised,
             closer=Signal(self._close_soon),
-            closed=threading.Event(),
+            closed=LockFreeEvent(),
         )
         self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closer.begun, brokers)
         self._closer = CloseThread(
@@ -387,12 +388,12 @@ class Producer:
         self._forked = True
         channels = self._channels
         self._sender.after_fork(lambda: forks.forked_error("Producer"))
-        # Made anew, as their locks may be held for ever: not initialised, so that no send gets past that;
-        # closed for whoever reads; and a put is refused by what would start the output thread.
-        for event in (channels.initialised, channels.closed):
-            threading.Event.__init__(event)
+        # Not initialised, so that no send gets past that; closed for whoever reads. These have no lock: a
+        # wait of this thread, on top of which a signal handler forked, ends in the child.
+        channels.initialised.clear()
         channels.closed.set()
-        Signal.__init__(cast(Signal, channels.closer))
+        cast(Signal, channels.closer).forget()
+        # Made anew, as their locks may be held for ever; a put is refused by what would start its thread.
         ErrorsChannel.__init__(channels.errors, ERRORS_KEPT)
         channels.errors.close()
         OutputChannel.__init__(channels.output, OUTPUT_KEPT, forks.refuser("Producer"))
