@@ -144,13 +144,24 @@ class Signal(LockFreeEvent):
     def set(self) -> None:
         """Set the event; the first call also runs the callback."""
         super().set()
-        try:
-            on_set = self._on_set.pop()
-        except IndexError:
-            return
-        on_set()
+        self._call_back()
 
-    def forget(self) -> None:
+    def _then(self, on_set: Callable[[], None]) -> None:
+        """Run one more callback when it is set, or now if it is."""
+        self._on_set.append(on_set)
+        # Looked at behind that: whoever set it before has not seen the callback.
+        if self.is_set():
+            self._call_back()
+
+    def _call_back(self) -> None:
+        while True:
+            try:
+                on_set = self._on_set.pop()
+            except IndexError:
+                return
+            on_set()
+
+    def _forget(self) -> None:
         """Call nobody back from now on, as in a forked child; takes no lock."""
         self._on_set.clear()
 

@@ -32,7 +32,7 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     channels.initialised.clear()
     control.drained.clear()
     channels.closed.set()
-    cast(Signal, channels.closer).forget()
+    cast(Signal, channels.closer)._forget()
     UpstreamChannel.__init__(channels.upstream)
     ErrorsChannel.__init__(channels.errors)
     refuse = forks.refuser(KIND)

@@ -140,6 +140,7 @@ class ConsumerGroup:
         )
         self._forked = False
         forks.track(self, ConsumerGroup._after_fork)
+        self._handlers.watch_dead_letters()
         self._poller.start()
         control.wait_first_attempt(CONSTRUCTOR_SECONDS)
 

@@ -30,7 +30,6 @@ from dp_kafka.producer.exit import close_at_exit
 from dp_kafka.producer.output import OutputThread
 from dp_kafka.producer.sender import Sender
 from dp_kafka.producer.vitals import Vitals
-from dp_kafka.signals import LockFreeEvent
 
 __all__ = ["Producer"]
 
@@ -111,7 +110,7 @@ class Producer:
             errors=errors,
             initialised=self._delivery.initialised,
             closer=Signal(self._close_soon),
-            closed=LockFreeEvent(),
+            closed=Signal(),
         )
         self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closer.begun, brokers)
         self._closer = CloseThread(
@@ -370,6 +369,10 @@ class Producer:
     def _close_soon(self) -> None:
         self._closer.begin(None)
 
+    def _when_closed(self, tell: Callable[[BaseException | None], None]) -> None:
+        """Call `tell` once it is closed, with what ended it before its time; None if somebody closed it."""
+        cast(Signal, self._channels.closed)._then(lambda: tell(self._vitals.crash))
+
     def _interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
         channels = self._channels
@@ -391,8 +394,9 @@ class Producer:
         # Not initialised, so that no send gets past that; closed for whoever reads. These have no lock: a
         # wait of this thread, on top of which a signal handler forked, ends in the child.
         channels.initialised.clear()
+        for signal in (channels.closer, channels.closed):
+            cast(Signal, signal)._forget()
         channels.closed.set()
-        cast(Signal, channels.closer).forget()
         # Made anew, as their locks may be held for ever; a put is refused by what would start its thread.
         ErrorsChannel.__init__(channels.errors, ERRORS_KEPT)
         channels.errors.close()
