@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from dp_kafka.errors import ChannelClosed
 from dp_kafka.interrupts import is_owned
+from dp_kafka.signals import LockFreeEvent
 
 T = TypeVar("T")
 
@@ -132,8 +133,8 @@ class ErrorsChannel(Channel[BaseException]):
             self.not_empty.notify()
 
 
-class Signal(threading.Event):
-    """A `threading.Event` that runs a callback once, in the thread that sets it first."""
+class Signal(LockFreeEvent):
+    """An event that runs a callback once, in the thread that sets it first."""
 
     def __init__(self, on_set: Callable[[], None] | None = None) -> None:
         super().__init__()
@@ -143,11 +144,26 @@ class Signal(threading.Event):
     def set(self) -> None:
         """Set the event; the first call also runs the callback."""
         super().set()
-        try:
-            on_set = self._on_set.pop()
-        except IndexError:
-            return
-        on_set()
+        self._call_back()
+
+    def _then(self, on_set: Callable[[], None]) -> None:
+        """Run one more callback when it is set, or now if it is."""
+        self._on_set.append(on_set)
+        # Looked at behind that: whoever set it before has not seen the callback.
+        if self.is_set():
+            self._call_back()
+
+    def _call_back(self) -> None:
+        while True:
+            try:
+                on_set = self._on_set.pop()
+            except IndexError:
+                return
+            on_set()
+
+    def _forget(self) -> None:
+        """Call nobody back from now on, as in a forked child; takes no lock."""
+        self._on_set.clear()
 
 
 def _make_reentrant(queue: Queue[Any]) -> None:

@@ -23,8 +23,8 @@ _LONGEST_SESSION = 3_600.0
 class Offset(IntEnum):
     """Where a group starts that has no committed offset yet (or whose offset the broker has deleted).
 
-    - `NEWEST`: at the end: only messages that arrive from now on. The end is committed at once, so that a later
-      assignment passes over nothing that came since.
+    - `NEWEST`: at the end: only messages that arrive from now on. The end is committed at once, so that a
+      later assignment passes over nothing that came since.
     - `OLDEST`: at the beginning of what the topic still holds.
     """
 

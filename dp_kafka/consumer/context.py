@@ -39,6 +39,8 @@ class GroupContext:
     #: Signs of life of the poll thread, and what stands in the way of its work.
     pulse: Pulse = field(default_factory=Pulse)
     trouble: Trouble = field(default_factory=Trouble)
+    #: What the producer of dead letters died of.
+    letters: Pulse = field(default_factory=Pulse)
     #: The threads that handle messages; filled once, when a handler is registered.
     workers: list[WorkerThread] = field(default_factory=list)
     #: The lanes that were dropped while handlers had messages of them in hand.

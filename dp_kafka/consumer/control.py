@@ -12,6 +12,7 @@ import time
 
 from dp_kafka.errors import ClosedError
 from dp_kafka.interrupts import is_owned
+from dp_kafka.signals import LockFreeEvent
 from dp_kafka.state import State, StateMachine
 
 __all__ = ["Control"]
@@ -31,14 +32,14 @@ class Control:
 
     def __init__(self) -> None:
         self.machine = StateMachine()
-        self.initialised = threading.Event()
+        self.initialised = LockFreeEvent()
         #: Set once a closing group hands out no more messages, and waits for those in hand no longer.
-        self.drained = threading.Event()
+        self.drained = LockFreeEvent()
         #: Set once it is known whether a closing group has finished and committed all that was in hand.
-        self.settled = threading.Event()
+        self.settled = LockFreeEvent()
         self._finished = False
         #: Set once the hooks of close() have run, or there are none.
-        self.may_leave = threading.Event()
+        self.may_leave = LockFreeEvent()
         #: Whether what is in hand is held by workers: their handlers end by themselves, and are waited for.
         self.has_workers = False
         self._wanted = _Wanted.STOPPED

@@ -28,10 +28,12 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     forks.refuse(control, KIND)
     # Whoever waits for a state would wait for ever.
     forks.refuse(control.machine, KIND)
-    for event in (channels.initialised, control.drained, control.settled, channels.closed):
-        threading.Event.__init__(event)
+    # These have no lock: a wait of this thread, on top of which a signal handler forked, ends in the child.
+    channels.initialised.clear()
+    control.drained.clear()
+    control.settled.clear()
     channels.closed.set()
-    Signal.__init__(cast(Signal, channels.closer))
+    cast(Signal, channels.closer)._forget()
     UpstreamChannel.__init__(channels.upstream)
     ErrorsChannel.__init__(channels.errors)
     refuse = forks.refuser(KIND)

@@ -35,6 +35,7 @@ from dp_kafka.health.status import Status
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import Middleware
 from dp_kafka.producer.producer import Producer
+from dp_kafka.signals import LockFreeEvent
 from dp_kafka.state import State
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class ConsumerGroup:
             initialised=control.initialised,
             consume=ConsumeChannel(self.start, self.stop, self._close_soon),
             closer=Signal(self._close_soon),
-            closed=threading.Event(),
+            closed=LockFreeEvent(),
             state=control.machine,
         )
         context = self._context = GroupContext(
@@ -139,6 +140,7 @@ class ConsumerGroup:
         )
         self._forked = False
         forks.track(self, ConsumerGroup._after_fork)
+        self._handlers.watch_dead_letters()
         self._poller.start()
         control.wait_first_attempt(CONSTRUCTOR_SECONDS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.batch import BatchHandler, BatchWorker
@@ -19,6 +20,7 @@ from dp_kafka.processing.chain import AnyHandler, Middleware, wrap
 from dp_kafka.processing.deadletter import DeadLetters
 from dp_kafka.processing.decoding import decoding
 from dp_kafka.processing.retry import retrying
+from dp_kafka.producer.exit import ending
 from dp_kafka.producer.producer import Producer
 
 __all__ = ["Handlers", "dead_letter_config"]
@@ -161,6 +163,27 @@ class Handlers:
         # Innermost, so that a middleware sees a message that can't be decoded fail.
         inner = [] if self._context.codec is None else [decoding]
         return wrap(handler, [*own, *self._inside, *self._middlewares, *inner])
+
+    def watch_dead_letters(self) -> None:
+        """Close the group when its producer of dead letters ends before it; once the group can be closed."""
+        if self._dead_letters is not None:
+            self._dead_letters._when_closed(partial(self._dead_letters_ended, self._dead_letters))
+
+    def _dead_letters_ended(self, producer: Producer, crash: BaseException | None) -> None:
+        """On a thread of that producer: tell, and close.
+
+        Else a message that is given up would wait for ever, and what comes behind it with it, in a group that
+        looks healthy. Its letter can't be sent, so it is not committed, and another member has it again.
+        """
+        context = self._context
+        if context.control.closing or ending.is_set():
+            return
+        error = crash or ClosedError("the producer of dead letters was closed before its consumer")
+        context.letters.crash = error
+        context.report(error)
+        fields = {**context.fields, "dead_letter_topic": producer.topic}
+        log_error(logger, "producer of dead letters died, the consumer closes", error, fields)
+        self._close_group()
 
     def _died(self, worker: WorkerThread, error: BaseException) -> None:
         """On the dying worker: tell, and close."""

@@ -159,7 +159,7 @@ class Membership:
             if lane is not None:
                 back = lane.add(list(row))
                 if back:
-                    begin_again(self._client, self.session, lane, back)
+                    begin_again(self._client, self.session, self.rebalances, lane, back)
 
     def _watch(self, now: float) -> None:
         self._watch_due = now + WATCH_SECONDS

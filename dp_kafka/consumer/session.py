@@ -63,13 +63,6 @@ class Session:
             lane.set_batched()
         return lane
 
-    def replace(self, lane: Lane) -> Lane:
-        """Drop a lane whose partition stays, but begins again: the new one. Poll thread."""
-        self.remove([lane])
-        new = self.open_lane(lane.topic, lane.partition)
-        new.paused = lane.paused
-        return new
-
     def set_batched(self) -> None:
         """A batch handler takes everything from now on; any thread."""
         self._batched = True

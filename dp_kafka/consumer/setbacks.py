@@ -19,6 +19,7 @@ from confluent_kafka import TopicPartition
 
 from dp_kafka.consumer.lane import Lane
 from dp_kafka.consumer.message import RawMessage
+from dp_kafka.consumer.rebalances import Rebalances
 from dp_kafka.consumer.session import Session
 from dp_kafka.logs import log_event
 
@@ -27,17 +28,21 @@ __all__ = ["begin_again"]
 logger = logging.getLogger("dp_kafka.consumer")
 
 
-def begin_again(client: Any, session: Session, lane: Lane, raws: list[RawMessage]) -> None:
+def begin_again(
+    client: Any, session: Session, rebalances: Rebalances, lane: Lane, raws: list[RawMessage]
+) -> None:
     """Replace a lane that got offsets at or before the last one; `raws` are the messages from there on."""
     found = raws[0].offset()
     unfinished, finished = lane.unfinished()
     fields = {"topic": lane.topic, "partition": lane.partition, "offset": found, "in_hand": lane.in_hand}
     log_event(logger, logging.WARNING, "offsets went back: the partition begins again there", fields)
-    new = session.replace(lane)
+    rebalances.drop([lane])
+    new = session.open_lane(lane.topic, lane.partition)
+    new.paused = lane.paused
     if unfinished is None or found <= unfinished:
         back = new.add(raws)
         if back:
-            begin_again(client, session, new, back)
+            begin_again(client, session, rebalances, new, back)
         return
     # What was finished from `found` on says nothing of what is there now.
     new.start_at(unfinished, (offset for offset in finished if offset < found))

@@ -49,10 +49,14 @@ class Vitals:
 
     def _broken(self, stuck_after: float) -> list[str]:
         now = time.monotonic()
-        problems = [self._context.pulse.problem("poll thread", now, stuck_after)]
+        context = self._context
+        problems = [
+            context.pulse.problem("poll thread", now, stuck_after),
+            context.letters.problem("producer of dead letters", now, stuck_after),
+        ]
         problems += [
             f"{worker.name} died of {type(worker.crash).__name__}"
-            for worker in self._context.workers
+            for worker in context.workers
             if worker.crash
         ]
         return [problem for problem in problems if problem is not None]

@@ -27,6 +27,7 @@ from dp_kafka.logs import log_error, log_event
 from dp_kafka.producer.reports import Reports
 from dp_kafka.pulse import Pulse
 from dp_kafka.retry import get_retry_time
+from dp_kafka.signals import LockFreeEvent
 
 __all__ = ["ClientFactory", "DeliveryThread", "confluent_producer"]
 
@@ -88,7 +89,7 @@ class DeliveryThread(threading.Thread):
         self.reports = Reports(config.topic, report)
         self.pulse = Pulse()
         #: Set once a broker has answered.
-        self.initialised = threading.Event()
+        self.initialised = LockFreeEvent()
         #: Guards what follows; notified when reports have come, an attempt has ended, or the end is near.
         self._condition = threading.Condition()
         #: How often somebody asked for an attempt at initialisation, and how many have ended.

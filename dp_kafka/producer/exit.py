@@ -12,8 +12,9 @@ import weakref
 from typing import Protocol
 
 from dp_kafka.logs import log_event
+from dp_kafka.signals import LockFreeEvent
 
-__all__ = ["EXIT_SECONDS", "close_at_exit"]
+__all__ = ["EXIT_SECONDS", "close_at_exit", "ending"]
 
 logger = logging.getLogger("dp_kafka.producer")
 
@@ -36,6 +37,9 @@ class _Producer(Protocol):
     def close(self, timeout: float | None = None) -> int: ...
 
 
+#: Set once the interpreter ends: producers close then, and nobody has closed them, nor have they died.
+ending = LockFreeEvent()
+
 #: Every producer that lives. Any thread adds.
 _made: weakref.WeakSet[_Producer] = weakref.WeakSet()
 
@@ -47,6 +51,7 @@ def close_at_exit(producer: _Producer) -> None:
 
 @atexit.register
 def _close_all() -> None:
+    ending.set()
     for producer in list(_made):
         if producer.channels.closed.is_set():
             continue

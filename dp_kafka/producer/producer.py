@@ -110,7 +110,7 @@ class Producer:
             errors=errors,
             initialised=self._delivery.initialised,
             closer=Signal(self._close_soon),
-            closed=threading.Event(),
+            closed=Signal(),
         )
         self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closer.begun, brokers)
         self._closer = CloseThread(
@@ -369,6 +369,10 @@ class Producer:
     def _close_soon(self) -> None:
         self._closer.begin(None)
 
+    def _when_closed(self, tell: Callable[[BaseException | None], None]) -> None:
+        """Call `tell` once it is closed, with what ended it before its time; None if somebody closed it."""
+        cast(Signal, self._channels.closed)._then(lambda: tell(self._vitals.crash))
+
     def _interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
         channels = self._channels
@@ -387,12 +391,13 @@ class Producer:
         self._forked = True
         channels = self._channels
         self._sender.after_fork(lambda: forks.forked_error("Producer"))
-        # Made anew, as their locks may be held for ever: not initialised, so that no send gets past that;
-        # closed for whoever reads; and a put is refused by what would start the output thread.
-        for event in (channels.initialised, channels.closed):
-            threading.Event.__init__(event)
+        # Not initialised, so that no send gets past that; closed for whoever reads. These have no lock: a
+        # wait of this thread, on top of which a signal handler forked, ends in the child.
+        channels.initialised.clear()
+        for signal in (channels.closer, channels.closed):
+            cast(Signal, signal)._forget()
         channels.closed.set()
-        Signal.__init__(cast(Signal, channels.closer))
+        # Made anew, as their locks may be held for ever; a put is refused by what would start its thread.
         ErrorsChannel.__init__(channels.errors, ERRORS_KEPT)
         channels.errors.close()
         OutputChannel.__init__(channels.output, OUTPUT_KEPT, forks.refuser("Producer"))

@@ -48,6 +48,12 @@ class Vitals:
             ask_brokers=not initialised and trouble.is_of_a_connection,
         )
 
+    @property
+    def crash(self) -> BaseException | None:
+        """What the first of the threads that died has died of."""
+        output = self._output_thread()
+        return self._delivery.pulse.crash or (None if output is None else output.pulse.crash)
+
     def stuck_or_dead(self, stuck_after: float) -> list[str]:
         """What of the threads is dead, or stuck for `stuck_after` seconds; never blocks."""
         limit = min(stuck_after, DELIVERY_STUCK_SECONDS)

@@ -206,6 +206,49 @@ def test_the_child_ends_although_the_parents_clients_are_dropped_there(
     assert lines[-1] == "parent 0 0"
 
 
+@pytest.mark.parametrize("kind", ["Producer", "ConsumerGroup"])
+def test_a_wait_on_top_of_which_a_signal_handler_forked_ends_in_the_child(
+    cluster: EmbeddedCluster, topic: TopicFactory, kind: str
+) -> None:
+    lines = run(
+        f"""
+        kind = {kind!r}
+        group = (topic,) if kind == "ConsumerGroup" else ()
+        client = globals()[kind](globals()[kind + "Config"](addrs, topic, *group))
+        closed = client.channels.closed
+        """
+        """
+        children = []
+
+        def handler(*_):
+            children.append(os.fork())
+            if children[0]:
+                client.close()
+            else:
+                signal.alarm(12)
+
+        def at_the_gate(frame, what, _):
+            # The event was looked at, and what is left is to wait at the gate.
+            if what == "line" and closed._gates and not children:
+                signal.raise_signal(signal.SIGUSR1)
+            return at_the_gate
+
+        signal.signal(signal.SIGUSR1, handler)
+        sys.settrace(lambda frame, *_: at_the_gate if frame.f_code is type(closed).wait.__code__ else None)
+        waited = closed.wait(20)
+        sys.settrace(None)
+        if children[0]:
+            print("child ended with", os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]))
+            print("parent", waited)
+        else:
+            os._exit(0 if waited else 1)
+        """,
+        cluster,
+        topic(),
+    )
+    assert lines == ["child ended with 0", "parent True"]
+
+
 def test_clients_made_in_the_child_work_there(cluster: EmbeddedCluster, topic: TopicFactory) -> None:
     name = topic()
     run(
