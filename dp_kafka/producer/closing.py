@@ -145,11 +145,16 @@ class CloseThread(threading.Thread):
         # Without a deadline a cluster that is away would hold the close for ever.
         until = time.monotonic() + INITIALISATION_SECONDS
         initialised = self._delivery.initialised
-        while self._deadline is None and output.is_alive() and not initialised.wait(LOOK_SECONDS):
+        while self._deadline is None and self._drains(output) and not initialised.wait(LOOK_SECONDS):
             output.hurry = time.monotonic() >= until
-        self._join(output)
+        while self._drains(output) and not self._is_over():
+            output.join(LOOK_SECONDS)
         output.hurry = True
         self._join(output, GRACE_SECONDS)
+
+    def _drains(self, output: OutputThread) -> bool:
+        """Whether more can be sent: without the delivery thread nobody makes room in librdkafka's queue."""
+        return output.is_alive() and self._delivery.is_alive()
 
     def _join(self, thread: threading.Thread, grace: float = 0.0, until: float = math.inf) -> None:
         """Join a thread until it ends, or until `grace` seconds after the deadline, or until that time."""
