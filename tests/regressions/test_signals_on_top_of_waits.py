@@ -116,7 +116,7 @@ def test_an_event_that_was_taken_back_is_waited_for_again() -> None:
 
 
 def closes_on_a_signal(make: Callable[[], Any], wait: Callable[[Any], object]) -> None:
-    """The handler of a signal closes, at each of the first lines of a wait for `closed`, each time a new client.
+    """The handler of a signal closes, at each of the first lines of a wait for `closed`: a client for each.
 
     Those are the lines before the one that waits.
     """
