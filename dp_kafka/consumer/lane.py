@@ -452,7 +452,7 @@ class Lane:
     def _finish_row_locked(self, messages: list[Message]) -> bool:
         """Finish and release a row of a batch's messages at once, if nothing is out of the ordinary."""
         offsets, backlog = self.offsets, self._backlog
-        if not backlog.batched or backlog.waiting or offsets.finished:
+        if not backlog.batched or offsets.finished:
             return False
         if any(map(_FLAGS, messages)):
             return False

@@ -59,15 +59,19 @@ def test_a_message_that_is_released_when_the_time_of_its_retry_has_come_is_not_h
     lane = open_lane(session)
     if batched:
         session.set_batched()
-    lane.add([Raw(offset, str(offset).encode()) for offset in range(1, 6)])
-    failed = [take(session) for _ in range(3 if batched or ordering is not Ordering.PARTITION else 1)]
+    messages = [Raw(offset, str(offset).encode()) for offset in range(1, 6)]
+    count = 3 if batched or ordering is not Ordering.PARTITION else 1
+    lane.add(messages[:count])
+    failed = [take(session) for _ in range(count)]
     for message in failed:
         session.defer(message, AGES)
     session.serve_retries(2 * AGES)
+    assert session.upstream.has_messages
+    lane.add(messages[count:])
     for message in failed:
         assert message.commit_and_release()
     assert lane.in_hand == 0
-    rest = list(range(len(failed) + 1, 6))
+    rest = list(range(count + 1, 6))
     handled: list[int] = []
     while len(handled) < len(rest):
         row = session.upstream.get_row(9) if batched else [take(session)]

@@ -180,7 +180,12 @@ def test_a_batch_of_messages_that_failed_before_is_no_larger_than_it_may_be() ->
     again = session.upstream.get_row(2)
     assert [message.offset for message in again] == [0, 1]
     lane.advance_all(again, finish=True)
-    assert [message.offset for message in session.upstream.get_row(9)] == [2, 3]
+    again = session.upstream.get_row(9)
+    assert [message.offset for message in again] == [2, 3]
+    assert lane.in_hand == 2
+    for message in again:
+        message.release()
+    assert lane.in_hand == 0
 
 
 def test_all_rows_that_a_batch_takes_of_a_lane_are_in_hand() -> None:
@@ -215,6 +220,38 @@ def test_what_failed_in_a_batch_holds_up_who_takes_one_message_at_a_time() -> No
         take(session)
     session.serve_retries(2 * AGES)
     assert [take(session).offset for _ in range(2)] == [1, 2]
+
+
+def test_somebody_who_waits_for_a_message_is_told_also_after_its_retry() -> None:
+    """No run begins with it, as a run sets no events."""
+    session = new_session()
+    lane = open_lane(session)
+    lane.add(raws(1, 2))
+    failed = take(session)
+    event = failed.upstream_done
+    session.defer(failed, AGES)
+    session.serve_retries(2 * AGES)
+    assert take(session) is failed
+    assert lane.begin_run(failed, 5) is None
+    lane.advance(failed, finish=True)
+    assert event.is_set()
+
+
+def test_what_was_finished_stays_so_in_a_message_that_is_put_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Its handler has marked it, and failed; then a worker had it for its retry, and gave up its turn."""
+    session = new_session(Ordering.NONE)
+    lane = open_lane(session)
+    lane.add(raws(1, 2, 3))
+    failed, other = take(session), take(session)
+    assert failed.mark()
+    session.defer(failed, AGES)
+    session.serve_retries(2 * AGES)
+    following = lane.advance(other, finish=True)
+    assert following is failed
+    lane.put_back(failed)
+    lane.drop()
+    assert failed.mark() is False
+    assert "commit refused" not in caplog.text
 
 
 # -- what is to be committed ------------------------------------------------------------------------
