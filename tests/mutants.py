@@ -33,6 +33,12 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
         ("consumer.commits.GroupCommit.retry", "self._in_flight = None"),
         ("consumer.commits.GroupCommit.fail", "self._in_flight = None"),
         ("consumer.session.Session.__init__", "self._batched = None"),
+        ("consumer.lane.Lane.__init__", "self._skip: set[int] = None"),
+        ("consumer.lane.Lane.__init__", "self.paused = None"),
+        ("consumer.lane.Lane.advance", "refused = None"),
+        ("consumer.backlog.Backlog.__init__", "self.batched = None"),
+        ("consumer.backlog.Backlog.__init__", "self._holds = None"),
+        ("consumer.backlog.Backlog.set_batched", "self.in_partition_order = None"),
     ),
     "it is set before anybody reads it: by the session that is made with it, or by begin()": (
         ("consumer.commits.GroupCommit.__init__", "self.release: Callable[[list[Message]], None] = None"),
@@ -55,6 +61,44 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
         ("consumer.offsets.OffsetTracker.finish_first", "offset = +1"),
         ("consumer.offsets.OffsetTracker.finish_first", "offset = -2"),
     ),
+    "it is the slower of two ways to the same": (
+        (
+            "consumer.lane.Lane.add",
+            "if last_offset + first_offset + 1 != len(raws):  # gaps: a compacted log, or transactions",
+        ),
+        (
+            "consumer.lane.Lane.add",
+            "if last_offset - first_offset + 2 != len(raws):  # gaps: a compacted log, or transactions",
+        ),
+        (
+            "consumer.lane.Lane.commit_point",
+            "beyond = offsets.finished | self._skip if (self._skip) or True else offsets.finished",
+        ),
+        ("consumer.backlog.Backlog.size", "while chunks and gone > chunks[0][0]:"),
+    ),
+    "who is told for nothing looks, and waits on": (
+        (
+            "consumer.lane.Lane._is_idle_locked",
+            "return self._in_hand == 0 or self._phase is not LanePhase.OPEN",
+        ),
+        (
+            "consumer.lane.Lane._tell",
+            "def _tell(self, following: Message | None, *, idle: bool = True) -> None:",
+        ),
+    ),
+    "what may go beside the messages in hand was offered before, or is when they are let go": (
+        (
+            "consumer.lane.Lane.mark",
+            "following = self._offer_locked() if (held) or True else None",
+        ),
+    ),
+    "the line before leaves it no other value": (
+        ("consumer.lane.Lane._offer_locked", "self._queued = 1"),
+        (
+            "consumer.lane.Lane.commit_point",
+            "further = sorted(offset for offset in beyond if offset >= position)",
+        ),
+    ),
     "it is looked at after the first of a run is known, which is no offset below 1": (
         ("consumer.metadata.encode", "first = last = -2"),
         ("consumer.metadata.encode", "if offset == last + 1 and first > 0:"),
@@ -75,6 +119,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "the next step is taken at LOG_BEYOND, whatever below that it was": (
         ("consumer.session.Session.log_held", "lane.log_beyond = 1"),
+        ("consumer.lane.Lane.__init__", "self.log_beyond = 1"),
     ),
 }
 

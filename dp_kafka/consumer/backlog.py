@@ -10,7 +10,7 @@ from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from dp_kafka.consumer.message import Message, RawMessage
+from dp_kafka.consumer.message import RELEASED, Message, RawMessage
 from dp_kafka.consumer.offsets import OffsetTracker
 from dp_kafka.consumer.ordering import NoOrder, Order, PartitionOrder
 
@@ -55,7 +55,8 @@ class Backlog:
         self.batched = False
         #: Whether a batch's failed messages hold up all that is behind them: unless there is no order.
         self._holds = False
-        #: Failed messages that are to be handed out again now, before anything that is buffered.
+        #: Messages to be handed out again now, before anything that is buffered: they have failed, or had to
+        #: wait for one that has.
         self._again: deque[Message] = deque()
         #: How many failed messages wait for their time; they are in nobody's hand.
         self.waiting = 0
@@ -106,7 +107,7 @@ class Backlog:
             gone -= chunk_count
             self._chunked -= chunk_count
             self._bytes -= chunk_bytes
-        if gone > 0 and chunks:
+        if gone > 0:
             chunk_count, chunk_bytes = chunks[0]
             return count + late, self._bytes - chunk_bytes * gone // chunk_count + late_bytes
         return count + late, self._bytes + late_bytes
@@ -140,10 +141,11 @@ class Backlog:
             # A batch's failed message waits, and what comes after it in the partition must not overtake it,
             # not even another failed one.
             return None
-        if self._again:
+        while self._again:
             message = self._again.popleft()
             self._late_bytes -= len(message._raw)
-            return message
+            if not message._flags & RELEASED:
+                return message
         if self.is_at_window:
             return None
         raw = self._order.take()
@@ -191,9 +193,6 @@ class Backlog:
         """
         if not (self.waiting and self._holds):
             return False
-        if message.attempt > 1:
-            self._late_bytes += len(message._raw)
-            self.add_again([message])
-        else:
-            self._order.put_first([message._raw])
+        self._late_bytes += len(message._raw)
+        self.add_again([message])
         return True

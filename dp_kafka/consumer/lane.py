@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dp_kafka.channels import Signal
 from dp_kafka.consumer.backlog import Backlog
-from dp_kafka.consumer.message import FINISHED, PARKED, RELEASED, WATCHED, Message, RawMessage
+from dp_kafka.consumer.message import AWAY, FINISHED, PARKED, RELEASED, WATCHED, Message, RawMessage
 from dp_kafka.consumer.metadata import encode
 from dp_kafka.consumer.offsets import OffsetTracker
 from dp_kafka.consumer.ordering import Order
@@ -264,6 +264,9 @@ class Lane:
             self._queued -= 1
             if self._phase is not LanePhase.OPEN or self._backlog.hold_back(message):
                 return False, None
+            if message._flags & RELEASED:
+                return False, self._offer_locked()
+            message._flags &= ~AWAY
             self._in_hand += 1
             return True, self._offer_locked()
 
@@ -277,14 +280,16 @@ class Lane:
             self._queued -= 1
             if self._phase is not LanePhase.OPEN or backlog.hold_back(first):
                 return []
-            messages = [first]
+            first._flags &= ~AWAY
+            messages = [] if first._flags & RELEASED else [first]
             if backlog.is_plain and not backlog.is_at_window:
-                messages += backlog.claim(count - 1)
+                messages += backlog.claim(count - len(messages))
             else:
                 while len(messages) < count:
                     message = backlog.take()
                     if message is None:
                         break
+                    message._flags &= ~AWAY
                     messages.append(message)
             self._in_hand += len(messages)
             return messages
@@ -292,21 +297,31 @@ class Lane:
     def put_back(self, message: Message) -> None:
         """A worker gives up its turn: a message that it took and did not begin goes to the channel."""
         with self._lock:
+            if message._flags & RELEASED:
+                return
             self._in_hand -= 1
+            message._flags |= AWAY
             usable = self._phase is LanePhase.OPEN
             if usable:
                 self._queued += 1
             idle = self._is_idle_locked()
         self._tell(message if usable else None, idle=idle)
 
-    def defer(self, message: Message) -> None:
-        """A failed message leaves its worker's hand, to be handed out `again` later; what must, waits."""
+    def defer(self, message: Message) -> bool:
+        """A failed message leaves its worker's hand, to be handed out `again` later; what must, waits.
+
+        False when it has been released meanwhile: what is behind it is under way, and it does not come again.
+        """
         with self._lock:
+            if message._flags & RELEASED:
+                return False
             self._in_hand -= 1
+            message._flags |= AWAY
             self._backlog.defer(message)
             following = self._offer_locked()
             idle = self._is_idle_locked()
         self._tell(following, idle=idle)
+        return True
 
     # -- runs ---------------------------------------------------------------------------------------
 
@@ -424,6 +439,8 @@ class Lane:
                     following = self._backlog.take()
                 if following is None:
                     self._in_hand -= 1
+                else:
+                    following._flags &= ~AWAY
             idle = self._is_idle_locked()
             done = message._done
         if done is not None:
@@ -468,7 +485,7 @@ class Lane:
     def _finish_row_locked(self, messages: list[Message]) -> bool:
         """Finish and release a row of a batch's messages at once, if nothing is out of the ordinary."""
         offsets, backlog = self.offsets, self._backlog
-        if not backlog.batched or backlog.waiting or offsets.finished:
+        if not backlog.batched or offsets.finished:
             return False
         if any(map(_FLAGS, messages)):
             return False
@@ -531,11 +548,13 @@ class Lane:
             self._touch_locked(message)
             if message._flags & RELEASED:
                 return None
+            away = message._flags & AWAY
             message._flags |= RELEASED
             if message._flags & PARKED:
                 self._backlog.unpark(message)
             self._backlog.done(message)
-            self._in_hand -= 1
+            if not away:
+                self._in_hand -= 1
             following = self._offer_locked()
             idle = self._is_idle_locked()
             done = message._done

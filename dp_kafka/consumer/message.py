@@ -16,7 +16,7 @@ from dp_kafka.logs import log_event
 if TYPE_CHECKING:
     from dp_kafka.consumer.lane import Lane
 
-__all__ = ["FINISHED", "PARKED", "RELEASED", "WATCHED", "Message", "RawMessage"]
+__all__ = ["AWAY", "FINISHED", "PARKED", "RELEASED", "WATCHED", "Message", "RawMessage"]
 
 logger = logging.getLogger("dp_kafka.consumer")
 
@@ -25,8 +25,10 @@ FINISHED = 1
 RELEASED = 2
 #: Somebody asked for the event that is set when it is released.
 WATCHED = 4
+#: It was in a hand, and is in nobody's until it is taken again; a user may know it, and release it meanwhile.
+AWAY = 8
 #: It is finished, and its worker has left it until the answer to its durable commit.
-PARKED = 8
+PARKED = 16
 
 #: Stands for an event that nobody has asked for yet.
 _NOT_DECODED: Final = object()

@@ -84,7 +84,8 @@ class Session:
 
     def defer(self, message: Message, seconds: float) -> None:
         """Hand a failed message out again after `seconds`; it is in nobody's hand meanwhile. Its worker."""
-        message._lane.defer(message)
+        if not message._lane.defer(message):
+            return
         with self._retry_lock:
             self._retry_count += 1
             due = time.monotonic() + seconds

@@ -138,5 +138,15 @@ def test_what_is_out_stays_out_after_a_clear(ordering: Ordering) -> None:
     assert order.take() == raws(3, key=b"k")[0]
 
 
+@pytest.mark.parametrize("ordering", Ordering)
+def test_what_was_cleared_holds_nothing_back(ordering: Ordering) -> None:
+    """It was never out, so nobody will say that it is done."""
+    order = new_order(ordering)
+    order.add(raws(1, 2, key=b"k"))
+    order.clear()
+    order.add(raws(3, key=b"k"))
+    assert order.take() == raws(3, key=b"k")[0]
+
+
 def test_each_choice_has_its_order() -> None:
     assert [type(new_order(each)) for each in Ordering] == [PartitionOrder, KeyOrder, NoOrder]

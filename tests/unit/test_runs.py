@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dp_kafka import Message
+from dp_kafka import Message, Ordering
 from dp_kafka.consumer import lane as lane_module
 from dp_kafka.consumer.lane import Lane, LanePhase
 from dp_kafka.consumer.runs import Run
@@ -230,3 +230,100 @@ def test_what_is_finished_after_its_partition_was_given_up_is_refused(
     assert made.lane.in_hand == 0
     refused = [record for record in caplog.records if record.getMessage().startswith("commit refused")]
     assert len(refused) == len(made.offsets()) - point.position
+
+
+class FinishedBetweenLooks(Run):
+    """A run whose worker finishes its last message between the first look at its count and the second."""
+
+    __slots__ = ("looks",)
+
+    @property
+    def done(self) -> int:
+        self.looks += 1
+        return len(self.messages) - (self.looks == 1)
+
+    @done.setter
+    def done(self, value: int) -> None:
+        self.looks = 0
+
+
+@pytest.mark.parametrize("then", ["next_run", "leave_run"])
+@pytest.mark.parametrize("what", ["mark", "release"])
+def test_a_lane_goes_on_behind_a_run_that_ended_with_its_last_message(
+    monkeypatch: pytest.MonkeyPatch, what: str, then: str
+) -> None:
+    """A user settles the message that the worker is just done with: he offers nothing, as it is settled."""
+    monkeypatch.setattr(lane_module, "Run", FinishedBetweenLooks)
+    session = new_session()
+    lane = open_lane(session)
+    lane.add(raws(0, 1, 2))
+    run = lane.begin_run(session.upstream.get(block=False), 1)
+    assert run is not None
+    getattr(run.messages[1], what)()
+    assert lane.run is None, "the run goes on: the test shows nothing"
+    if then == "next_run":
+        assert lane.next_run(run, 5) is None
+    else:
+        lane.leave_run(run)
+    assert lane.in_hand == 0
+    assert session.upstream.get(block=False).offset == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_that_goes_elsewhere_after_a_run_leaves_its_lane_to_others(count: int) -> None:
+    """Other partitions wait, and a worker's time with this one is over."""
+    session = new_session()
+    lane = open_lane(session)
+    lane.add(raws(0, 1, 2))
+    run = lane.begin_run(session.upstream.get(block=False), count - 1)
+    assert run is not None
+    run.done = count
+    lane.leave_run(run)
+    assert lane.in_hand == 0
+    assert session.upstream.get(block=False).offset == count
+
+
+# -- when no run begins -----------------------------------------------------------------------------
+
+
+def first_of(lane: Lane) -> Message:
+    """The first of a lane's three messages, in hand."""
+    lane.add(raws(0, 1, 2))
+    return lane.session.upstream.get(block=False)
+
+
+@pytest.mark.parametrize("ordering", Ordering)
+def test_runs_are_for_partitions_in_their_order_alone(ordering: Ordering) -> None:
+    lane = open_lane(new_session(ordering))
+    run = lane.begin_run(first_of(lane), 5)
+    assert (run is not None) is (ordering is Ordering.PARTITION)
+
+
+def test_no_run_begins_in_a_partition_that_is_about_to_be_given_up() -> None:
+    lane = open_lane(new_session())
+    message = first_of(lane)
+    lane.drain()
+    assert lane.begin_run(message, 5) is None
+    assert lane.in_hand == 1
+
+
+def test_no_run_begins_with_a_message_that_somebody_waits_for() -> None:
+    """A run sets no events."""
+    lane = open_lane(new_session())
+    message = first_of(lane)
+    assert not message.upstream_done.is_set()
+    assert lane.begin_run(message, 5) is None
+
+
+def test_no_run_begins_where_offsets_are_finished_already() -> None:
+    """A run counts its messages as the lowest offsets of the partition, one after the other."""
+    lane = open_lane(new_session())
+    lane.start_at(0, [1])
+    assert lane.begin_run(first_of(lane), 5) is None
+
+
+def test_no_run_begins_behind_a_message_that_was_released_and_not_finished() -> None:
+    lane = open_lane(new_session())
+    first_of(lane).release()
+    assert lane.begin_run(lane.session.upstream.get(block=False), 5) is None
+    assert lane.offsets.blocking == 0

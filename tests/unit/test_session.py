@@ -20,6 +20,9 @@ from dp_kafka.consumer.session import Session
 from tests.lanes import Raw, new_session, open_lane, raws
 from tests.waiting import PATIENCE, WatchedCondition, in_thread
 
+#: Seconds of which the clock's own are no visible part.
+AGES = 1e18
+
 
 def take(session: Session) -> Message:
     """The next message of the upstream channel, which is there already."""
@@ -393,6 +396,7 @@ def test_after_the_partition_is_given_up_commits_are_refused_and_said_so(
     message.release()
     assert position(lane) is None
     assert lane.in_hand == 0
+    assert not session.upstream.has_messages
     refused = [record.__dict__["dp_kafka"] for record in caplog.records]
     assert refused[0]["event"].startswith("commit refused")
     assert (refused[0]["topic"], refused[0]["partition"], refused[0]["offset"]) == ("topic", 0, 1)
@@ -451,7 +455,7 @@ def test_removing_an_old_lane_leaves_the_new_one_of_its_partition() -> None:
     assert new.phase is LanePhase.OPEN
 
 
-@pytest.mark.parametrize("let_go", ["release", "advance", "put_back", "advance_all", "event"])
+@pytest.mark.parametrize("let_go", ["release", "advance", "put_back", "advance_all", "defer", "event"])
 def test_whoever_waits_for_the_last_message_in_hand_is_woken(let_go: str) -> None:
     session = new_session()
     lane = open_lane(session)
@@ -461,7 +465,8 @@ def test_whoever_waits_for_the_last_message_in_hand_is_woken(let_go: str) -> Non
     lane.drain()
     assert not session.wait_idle([lane], 0)
     condition = session._idle = WatchedCondition()
-    waiter = in_thread(lambda: session.wait_idle([lane], PATIENCE))
+    # Longer than the test waits for it: at the end of its time it would look by itself.
+    waiter = in_thread(lambda: session.wait_idle([lane], 2 * PATIENCE))
     assert condition.waiting.wait(PATIENCE)
     if let_go == "release":
         message.release()
@@ -471,6 +476,8 @@ def test_whoever_waits_for_the_last_message_in_hand_is_woken(let_go: str) -> Non
         lane.put_back(message)
     elif let_go == "advance_all":
         lane.advance_all([message], finish=True)
+    elif let_go == "defer":
+        session.defer(message, PATIENCE)
     else:
         event.set()
     assert waiter.result(PATIENCE)
@@ -505,11 +512,15 @@ class LaneModel(RuleBasedStateMachine):
         self.finished: set[int] = set()
         self.hands: list[Message] = []  # taken and not released
         self.unbegun: list[Message] = []  # of those, got from advance() and not begun
+        self.away: list[Message] = []  # failed, and not taken again
         self.old: list[Message] = []  # released
         self.following = 0
         self.puts_back = 0
 
     def hold(self, message: Message) -> None:
+        assert message not in self.old, "a message that was let go is handed out"
+        if message in self.away:
+            self.away.remove(message)
         if message.offset not in self.handed_out:
             self.handed_out.append(message.offset)
         self.hands.append(message)
@@ -542,7 +553,7 @@ class LaneModel(RuleBasedStateMachine):
         try:
             message = take(self.session)
         except Empty:
-            if self.lane.phase is LanePhase.OPEN and not self.hands:
+            if self.lane.phase is LanePhase.OPEN and not self.hands and not self.session._retries:
                 assert self.lane.buffered()[0] == 0, "a lane with messages that nobody is asked to take"
             return
         assert self.lane.phase is LanePhase.OPEN
@@ -568,6 +579,31 @@ class LaneModel(RuleBasedStateMachine):
         self.hands.remove(message)
         self.lane.put_back(message)
         self.puts_back += 1
+
+    @precondition(lambda self: self.hands)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        message = data.draw(st.sampled_from(self.hands))
+        self.session.defer(message, AGES)
+        self.hands.remove(message)
+        self.away.append(message)
+        if message in self.unbegun:
+            self.unbegun.remove(message)
+
+    @rule()
+    def serve_retries(self) -> None:
+        self.session.serve_retries(2 * AGES)
+
+    @precondition(lambda self: self.away)
+    @rule(data=st.data(), commit=st.booleans())
+    def let_go_of_a_message_that_has_failed(self, data: st.DataObject, commit: bool) -> None:
+        message = data.draw(st.sampled_from(self.away))
+        if commit:
+            message.commit()
+            self.finish(message)
+        message.release()
+        self.away.remove(message)
+        self.old.append(message)
 
     @precondition(lambda self: self.hands)
     @rule(data=st.data())
@@ -630,12 +666,13 @@ class LaneModel(RuleBasedStateMachine):
         # One of the lane waits, and those that workers have put back.
         assert self.session.upstream.qsize() <= 1 + self.puts_back
         if self.lane.phase is not LanePhase.OPEN:
-            assert self.lane.buffered() == (0, 0)
+            assert self.lane.buffered()[0] == len(self.session._retries)
 
     def teardown(self) -> None:
         """Whatever happened, an open lane can be worked off: nothing is lost, nothing comes twice."""
         if not hasattr(self, "lane") or self.lane.phase is not LanePhase.OPEN:
             return
+        self.session.serve_retries(2 * AGES)
         for message in list(self.hands):
             message.commit_and_release()
             self.let_go(message)
@@ -644,7 +681,7 @@ class LaneModel(RuleBasedStateMachine):
                 message = take(self.session)
             except Empty:
                 break
-            assert message.offset not in self.handed_out or self.puts_back
+            assert message.offset not in self.handed_out or self.puts_back or message in self.away
             self.hold(message)
             message.commit_and_release()
             self.let_go(message)

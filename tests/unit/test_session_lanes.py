@@ -137,6 +137,19 @@ def test_what_holds_a_partition_back_is_logged_at_each_power_of_ten(logged: Logg
     assert told(range(many + 1, many + 1 + LOG_BEYOND)) == [LOG_BEYOND]
 
 
+def test_a_partition_that_is_held_far_back_at_the_first_look_is_logged(logged: Logged) -> None:
+    """A batch may finish many messages between two looks."""
+    session = new_session()
+    offsets = open_lane(session).offsets
+    offsets.add(range(10 * LOG_BEYOND))
+    for offset in range(1, 2 * LOG_BEYOND):
+        assert offsets.finish(offset)
+    session.log_held()
+    session.log_held()
+    event = "partition held back: a message is unfinished, and more is finished beyond it"
+    assert [fields(record)["finished_beyond"] for record in logged.of(event)] == [2 * LOG_BEYOND - 1]
+
+
 @pytest.mark.parametrize("ordering", [Ordering.NONE, Ordering.KEY])
 def test_messages_that_wait_for_a_retry_count_as_held(ordering: Ordering) -> None:
     """Else a lane whose handler fails looks empty, is fetched for, and grows with the backlog."""
