@@ -103,8 +103,6 @@ class _TraceIds:
     """
 
     def __init__(self) -> None:
-        self._counter: Iterator[int] = iter(())
-        self._prefix = ""
         self.renew()
 
     def renew(self) -> None:

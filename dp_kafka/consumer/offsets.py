@@ -12,7 +12,8 @@ class OffsetTracker:
     """Keeps invariant 1: the position to commit never passes an offset that is not finished.
 
     Offsets come in the order of the partition, with gaps where the log was compacted or holds
-    transaction markers; they may be finished in any order. Its owner holds a lock around every call.
+    transaction markers; they may be finished in any order. Its owner holds a lock around every call. The
+    poll thread glances at `position`, `blocking` and the size of `finished` without it.
     """
 
     __slots__ = ("_pending", "changes", "finished", "position")

@@ -23,7 +23,7 @@ __all__ = ["UpstreamChannel"]
 class UpstreamChannel(Channel[Message]):
     """A channel of messages that asks the lane of each taken message for its next one.
 
-    Lock order: this channel's mutex, then the lane's lock; a lane never puts while it holds its lock.
+    Its mutex and the lock of a lane are never held together: it asks a lane outside, and a lane puts outside.
     """
 
     def __init__(self) -> None:

@@ -87,11 +87,7 @@ class DrainTopicConfig:
             kafka_version=self.kafka_version,
             security=self.security,
             librdkafka={
-                name: value
-                for name, value in self.librdkafka.items()
-                if not name.startswith(
-                    ("group.", "partition.", "heartbeat.", "max.poll.", "fetch.", "queued.")
-                )
+                name: value for name, value in self.librdkafka.items() if not name.startswith(_OF_MEMBERS)
             },
         )
 

@@ -1,4 +1,4 @@
-"""The chain of wrappers round a handler, and how a wrapper tells a worker what became of its messages.
+"""The chain of wrappers round a handler: which of them goes round which.
 
 A middleware is a function that takes a handler and gives another one in its place:
 

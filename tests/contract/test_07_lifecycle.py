@@ -358,7 +358,7 @@ def test_7_11_stop_returns_at_once_and_is_harmless_in_every_state(
     assert str(group.state) == "Closing"
 
 
-def test_7_12_stop_and_wait_waits_for_handlers_offsets_and_the_group_to_be_left(
+def test_7_12_stop_and_wait_waits_for_the_group_to_be_left(
     own_cluster: EmbeddedCluster, consumer_group: GroupFactory
 ) -> None:
     own_cluster.create_topic("topic")

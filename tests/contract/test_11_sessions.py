@@ -122,6 +122,27 @@ def test_11_4_what_a_user_holds_is_waited_for_within_message_consume_timeout(rea
     assert it.committed() is None
 
 
+def test_11_4_what_a_user_holds_of_a_partition_that_is_to_go_is_waited_for_within_message_consume_timeout(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction
+) -> None:
+    """Then another member gets the partition, and the message; what the user makes of it is refused."""
+    name = topic(partitions=2)
+    for partition in range(2):
+        send(name, str(partition), partition=partition)
+    settings = {"group_name": name, "message_consume_timeout": 3.1, "librdkafka": INCREMENTAL}
+    first = consuming(consumer_group(name, **settings))
+    kept = {
+        message.partition: message
+        for message in (first.channels.upstream.get(timeout=PATIENCE) for _ in range(2))
+    }
+    second = consumer_group(name, **settings)
+    second.start()
+    again = second.channels.upstream.get(timeout=PATIENCE)
+    assert again.commit_and_release()
+    assert not kept.pop(again.partition).commit()
+    assert kept.popitem()[1].commit()
+
+
 def test_11_5_what_comes_when_the_upstream_channel_is_closed_is_left_for_the_next_consumer(
     reading: ReadingFactory,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Defects of the original's Avro that are not here: each test fails on the behaviour of contract.md (A)."""
+"""Defects of the original's Avro that are not here: each test fails with the one that it is named after."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _as_member(
             if asked.asked.is_set():
                 return
             raise KafkaClientError(
-                f"the group gave no assignment within {timeout:g} s", code=-185, name="_TIMED_OUT"
+                f"the group gave no assignment within {timeout:g} s", code=_TIMED_OUT, name="_TIMED_OUT"
             )
 
         def commit(records: list[Record]) -> None:

@@ -41,9 +41,7 @@ _INPUT = click.File("r", encoding="utf-8")
     help="Send Avro by this schema; the lines are JSON.",
 )
 @click.option("--records", is_flag=True, help="The lines are records, as consume writes them.")
-@click.option(
-    "-f", "--file", "source", type=click.File("r", encoding="utf-8"), default="-", help="By default stdin."
-)
+@click.option("-f", "--file", "source", type=_INPUT, default="-", help="By default stdin.")
 @options.timeout(30.0)
 @options.as_json
 @options.brokers
