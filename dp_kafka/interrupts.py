@@ -1,18 +1,20 @@
-"""Signal handlers that come on top of a call of their own thread, and close the client which that call uses.
+"""Signal handlers, and log handlers, that come on top of a call of their own thread, and close a client.
 
 The call goes on only when the handler returns. So the handler must not wait for what needs the call to go on:
-a lock that it holds, or an end that it has begun.
+a lock that it holds, or an end that it has begun. The lock of a log handler is one of those.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["Beginning", "calls_under_way", "is_owned"]
+__all__ = ["Beginning", "calls_under_way", "in_a_log_handler", "is_owned"]
 
 T = TypeVar("T")
 
@@ -34,6 +36,22 @@ def calls_under_way(kind: type[T]) -> Iterator[T]:
         if isinstance(owner, kind):
             yield owner
         frame = frame.f_back
+
+
+def in_a_log_handler() -> bool:
+    """Whether the calling thread is in a handler of Python's logging, and so holds the lock of that.
+
+    A thread of the library that logs there, or users' code that it runs, waits until the call is over.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        # This takes the lock, round `emit`. What a handler calls itself elsewhere is done without.
+        if frame.f_code.co_name == "handle":
+            handler = frame.f_locals.get("self")
+            if isinstance(handler, logging.Handler) and handler.lock is not None:
+                return True
+        frame = frame.f_back
+    return False
 
 
 class Beginning:

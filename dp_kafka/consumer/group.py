@@ -32,6 +32,7 @@ from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
+from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import Middleware
 from dp_kafka.producer.producer import Producer
@@ -209,10 +210,11 @@ class ConsumerGroup:
         whose partition was lost, or not given back in time, is waited for as the others are; what users took
         themselves, for `message_consume_timeout`.
 
-        Called from a handler it asks for the stop and returns False at once: a handler can't wait for itself.
-        From a hook of `close` it returns at once, too, and tells what is so by then.
+        Called from a handler, or a log handler, it asks for the stop and returns False at once: a handler
+        can't wait for itself, nor a log handler for a thread that logs there. From a hook of `close` it
+        returns at once, too, and tells what is so by then.
         """
-        if self._in_own_thread():
+        if self._in_own_thread() or in_a_log_handler():
             self._control.stop()
             return False
         if threading.current_thread() is self._closer.runner:
@@ -238,8 +240,8 @@ class ConsumerGroup:
         Returns:
             How many messages were left in hand; also logged, with the stacks of threads that still run. A
             further call waits for the first one, and its hooks are not run; the earlier deadline counts. From
-            a handler or a hook it returns 0 at once; from a signal handler, too, if the signal came on top of
-            a call that has to go on first.
+            a handler, a hook or a log handler it returns 0 at once; from a signal handler, too, if the signal
+            came on top of a call that has to go on first.
         """
         if self._forked:
             return 0
@@ -256,7 +258,7 @@ class ConsumerGroup:
         return self._closer.left if closed else self._poller.in_hand()
 
     def _interrupted(self) -> bool:
-        """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
+        """Whether the calling thread is a signal or log handler's, on top of what has to go on first."""
         channels = self._channels
         parts = (
             self._control,
@@ -267,7 +269,7 @@ class ConsumerGroup:
             channels.consume,
             channels.upstream,
         )
-        return any(part.interrupted() for part in parts)
+        return in_a_log_handler() or any(part.interrupted() for part in parts)
 
     def __enter__(self) -> ConsumerGroup:
         return self

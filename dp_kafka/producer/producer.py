@@ -21,7 +21,7 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
-from dp_kafka.interrupts import is_owned
+from dp_kafka.interrupts import in_a_log_handler, is_owned
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
 from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread
@@ -292,8 +292,8 @@ class Producer:
         Blocks at most `timeout` seconds (None: until librdkafka has delivered or given up each), and a little
         more to give up the rest: each such message comes on `errors` and to its `on_delivery` with an error,
         and the log has their number. While another thread closes it waits for that one, and the earlier
-        deadline counts. From a delivery callback it asks for the close and returns 0 at once; from a signal
-        handler, too, if the signal came on top of a send: that has to go on first.
+        deadline counts. From a delivery callback or a log handler it asks for the close and returns 0 at
+        once; from a signal handler, too, if the signal came on top of a send: that has to go on first.
         """
         if self._forked:
             return 0
@@ -374,7 +374,7 @@ class Producer:
         cast(Signal, self._channels.closed)._then(lambda: tell(self._vitals.crash))
 
     def _interrupted(self) -> bool:
-        """Whether the calling thread is a signal handler's, on top of a call that has to go on first."""
+        """Whether the calling thread is a signal or log handler's, on top of what has to go on first."""
         channels = self._channels
         parts = (
             self._closer,
@@ -384,7 +384,7 @@ class Producer:
             self._delivery,
             self._error_log,
         )
-        return is_owned(self._lock) or any(part.interrupted() for part in parts)
+        return in_a_log_handler() or is_owned(self._lock) or any(part.interrupted() for part in parts)
 
     def _after_fork(self) -> None:
         """Switch this producer off, in a forked child. Takes no lock: its owner may not exist here."""
