@@ -1,7 +1,8 @@
 """DELIVERY THREAD of a producer: owns its client. It initialises it, polls it, flushes it, and lets it go.
 
 Guarantees:
-- no other thread polls or flushes, so every delivery callback of the user runs here;
+- no other thread polls or flushes, so every report of librdkafka, and the user's delivery callback with it,
+  runs here; only of what never was handed to librdkafka does the output thread tell the callback;
 - it never blocks on a user's queue, and survives whatever a delivery callback raises;
 - it lives until close() has flushed; what is left then is given up here, each message with its report;
 - it lets the client go before it ends, and what ends it before its time closes the producer.

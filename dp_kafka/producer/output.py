@@ -2,7 +2,7 @@
 
 Guarantees:
 - it sends in the order of the puts, and waits for the initialisation and for room as long as it takes;
-- what it can't send comes on `errors`, and its `on_delivery` is called with the error;
+- what it can't send comes on `errors`, and its `on_delivery` is called with the error, here;
 - it ends when the channel is closed and empty, so nothing that was put is forgotten: once close() has no
   more time, the rest is given up, each message with its error, and counted.
 """

@@ -224,7 +224,7 @@ class Producer:
             timestamp: milliseconds since the epoch; None takes the time of sending.
             on_delivery: called once with (error, message) on the producer's delivery thread, which serves
                 all reports: it should be quick. The error is None, or the `DeliveryError`. It may send, but
-                not wait for room.
+                not wait for room. That of a `BytesMessage` may run on the output thread.
             timeout: seconds to wait for room in librdkafka's queue (None: 10), and, if it is given, for the
                 initialisation too; without it an uninitialised producer refuses at once.
 
