@@ -376,14 +376,8 @@ class Producer:
     def _interrupted(self) -> bool:
         """Whether the calling thread is a signal or log handler's, on top of what has to go on first."""
         channels = self._channels
-        parts = (
-            self._closer,
-            self._sender,
-            channels.output,
-            channels.errors,
-            self._delivery,
-            self._error_log,
-        )
+        own = (self._closer, self._sender, self._delivery, self._error_log)
+        parts = (*own, channels.output, channels.errors)
         return in_a_log_handler() or is_owned(self._lock) or any(part.interrupted() for part in parts)
 
     def _after_fork(self) -> None:

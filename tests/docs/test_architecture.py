@@ -21,7 +21,7 @@ def test_the_picture_of_the_states_is_the_table_of_transitions() -> None:
 
 def test_every_kind_of_thread_is_on_the_page() -> None:
     code = "\n".join(path.read_text() for path in ROOT.glob("dp_kafka/**/*.py"))
-    named = set(re.findall(r"f\"dp-kafka:([a-z]+)[-:{]", code))
+    named = set(re.findall(r"\"dp-kafka:([a-z]+)[-:{]", code))
     shown = set(re.findall(r"`dp-kafka:([a-z]+)[-:]", PAGE))
     assert named
     assert named == shown
