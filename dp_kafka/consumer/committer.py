@@ -52,6 +52,9 @@ _UNTIL_JOINED_AGAIN = frozenset(
         KafkaError.REBALANCE_IN_PROGRESS,
     }
 )
+#: With these no broker has answered, and one that hung or was cut off may take the commit yet. Each try goes
+#: over a connection of its own, so that what was sent later may be taken before it.
+_UNANSWERED = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT})
 #: How often librdkafka tries a request again by itself.
 _RETRIES = 2
 
@@ -78,6 +81,8 @@ class Committer:
         self.expelled = False
         #: How many rounds a broker has refused; those that it did not answer are not among them.
         self.refusals = 0
+        #: Whether a commit had no answer, and none that came later is sure to be behind it.
+        self._unanswered = False
         #: When `flush` may try again what has failed.
         self._not_before = 0.0
         self._retry_backoff = retry_backoff
@@ -118,17 +123,28 @@ class Committer:
         """librdkafka's commit callback, called from poll()."""
         if not self._commits.in_flight or not self._is_round(partitions):
             return  # of an earlier round, which a synchronous commit has overtaken
-        failure = error
+        failure = error or next((each.error for each in partitions if each.error is not None), None)
+        if failure is None and self._unanswered:
+            self._repeat()
+            return
         for partition in partitions:
             if error is None and partition.error is None:
                 lane, point = self._round[partition.partition]
                 lane.committed = point.change
-            else:
-                failure = partition.error or error
         if failure is None:
             self._commits.succeed()
         else:
             self._failed(failure)
+
+    def _repeat(self) -> None:
+        """Have what was accepted just now sent once more, in a while: an older one may have come behind it.
+
+        a broker hangs -> a round has no answer -> the broker goes on -> it takes the next round, and then
+        the older one, from another connection
+        """
+        self._unanswered = False
+        self._not_before = time.monotonic() + RETRY_SECONDS
+        self._commits.retry()
 
     def _is_round(self, partitions: list[TopicPartition]) -> bool:
         """Whether an answer is that to the round under way: to the same offsets, with the same metadata."""
@@ -163,6 +179,9 @@ class Committer:
         failed = {answer.partition: answer.error for answer in answers if answer.error is not None}
         if not failed and self._may_be_undone():
             commits.retry()
+            return False
+        if not failed and self._unanswered:
+            self._repeat()
             return False
         for lane, point in self._round.values():
             # Where an older round may follow, and not all is there, nothing counts.
@@ -217,6 +236,7 @@ class Committer:
     def _failed(self, error: KafkaError) -> None:
         permanent = self.refused = error.code() in _PERMANENT
         self.expelled = error.code() in _UNTIL_JOINED_AGAIN
+        self._unanswered = self._unanswered or error.code() in _UNANSWERED
         # The codes of librdkafka's own errors, timeouts among them, are negative.
         self.refusals += error.code() > 0
         self._not_before = time.monotonic() + RETRY_SECONDS

@@ -25,8 +25,8 @@ InjectFunction = Callable[[list[tuple[str, HeaderValue]]], None]
 class BytesMessage:
     """A message for `channels.output`; it can be changed until it is put there.
 
-    `value`, `key`, `headers`, `partition`, `timestamp` and `on_delivery` are as in `Producer.send_bytes`; only
-    when the message can't be handed to librdkafka is `on_delivery` called on the output thread.
+    `value`, `key`, `headers`, `partition`, `timestamp` and `on_delivery` are as in `Producer.send_bytes`.
+    Where a message can't be handed to librdkafka, `on_delivery` is called on the output thread.
     `trace_id` is that of the context in which the message is made, as it is sent on another thread; None
     where `headers` have one, or the context has none. `inject` is for tracing alone.
 

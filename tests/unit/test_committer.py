@@ -116,3 +116,38 @@ def test_what_refused_an_earlier_round_says_nothing_of_a_later_one(code: int) ->
     assert not books.committer.commit_now()  # it went past a round, and is to be repeated
     assert not books.committer.expelled
     assert not books.committer.refused
+
+
+@pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT])
+def test_a_round_behind_one_without_an_answer_is_sent_once_more(code: int) -> None:
+    """The broker hung, and may take the older one last: it comes over another connection."""
+    books = Books(AT_ONCE)
+    books.committer.answered(KafkaError(code), books.begin_round())
+    books.committer.answered(None, books.begin_round())
+    assert books.uncommitted(), "the older one may come behind it"
+    assert books.committer.flush(), "not at once"
+    assert len(books.broker.sent) == 2
+    books.committer.serve(time.monotonic() + 60)
+    again = books.broker.sent[-1]
+    assert [offsets[0].offset for offsets in books.broker.sent] == [1, 2, 2]
+    books.committer.answered(None, again)
+    assert not books.uncommitted()
+    books.committer.answered(None, books.begin_round())
+    assert not books.uncommitted()
+
+
+def test_a_commit_of_a_revoke_behind_a_round_without_an_answer_is_sent_once_more() -> None:
+    books = Books(AT_ONCE)
+    books.committer.answered(KafkaError(KafkaError._TIMED_OUT), books.begin_round())
+    assert not books.committer.commit_now()
+    assert books.uncommitted()
+    assert books.committer.commit_now()
+    assert not books.uncommitted()
+    assert [offsets[0].offset for offsets in books.broker.sent] == [1, 1, 1]
+
+
+def test_an_answer_that_refuses_is_an_answer() -> None:
+    books = Books(AT_ONCE)
+    books.committer.answered(KafkaError(KafkaError.NOT_COORDINATOR), books.begin_round())
+    books.committer.answered(None, books.begin_round())
+    assert not books.uncommitted()
