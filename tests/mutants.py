@@ -75,6 +75,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "beyond = offsets.finished | self._skip if (self._skip) or True else offsets.finished",
         ),
         ("consumer.backlog.Backlog.size", "while chunks and gone > chunks[0][0]:"),
+        ("consumer.ordering._Buffer.claim", "if count > len(buffer):"),
     ),
     "who is told for nothing looks, and waits on": (
         (
