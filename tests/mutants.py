@@ -39,6 +39,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
         ("consumer.backlog.Backlog.__init__", "self.batched = None"),
         ("consumer.backlog.Backlog.__init__", "self._holds = None"),
         ("consumer.backlog.Backlog.set_batched", "self.in_partition_order = None"),
+        ("consumer.ordering.PartitionOrder.__init__", "self._out = None"),
         ("consumer.ordering.PartitionOrder.done", "self._out = None"),
     ),
     "it is set before anybody reads it: by the session that is made with it, or by begin()": (
