@@ -39,6 +39,8 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
         ("consumer.backlog.Backlog.__init__", "self.batched = None"),
         ("consumer.backlog.Backlog.__init__", "self._holds = None"),
         ("consumer.backlog.Backlog.set_batched", "self.in_partition_order = None"),
+        ("consumer.ordering.PartitionOrder.__init__", "self._out = None"),
+        ("consumer.ordering.PartitionOrder.done", "self._out = None"),
     ),
     "it is set before anybody reads it: by the session that is made with it, or by begin()": (
         ("consumer.commits.GroupCommit.__init__", "self.release: Callable[[list[Message]], None] = None"),
@@ -75,6 +77,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "beyond = offsets.finished | self._skip if (self._skip) or True else offsets.finished",
         ),
         ("consumer.backlog.Backlog.size", "while chunks and gone > chunks[0][0]:"),
+        ("consumer.ordering._Buffer.claim", "if count > len(buffer):"),
     ),
     "who is told for nothing looks, and waits on": (
         (

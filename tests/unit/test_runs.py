@@ -283,6 +283,21 @@ def test_a_worker_that_goes_elsewhere_after_a_run_leaves_its_lane_to_others(coun
     assert session.upstream.get(block=False).offset == count
 
 
+def test_a_look_at_a_run_that_has_done_nothing_since_the_last_moves_no_position() -> None:
+    lane = open_lane(new_session())
+    lane.add(raws(7, 8, 9))
+    run = lane.begin_run(lane.session.upstream.get(block=False), 2)
+    assert run is not None
+    assert lane.commit_point() is None
+    run.done = 1
+    point = lane.commit_point()
+    assert point is not None
+    assert point.position == 8
+    assert lane.commit_point(point.change) is None
+    lane.leave_run(run)
+    assert lane.commit_point() == point
+
+
 # -- when no run begins -----------------------------------------------------------------------------
 
 
