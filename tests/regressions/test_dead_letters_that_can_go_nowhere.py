@@ -157,7 +157,7 @@ def test_a_process_that_ends_without_a_close_has_no_death(cluster: EmbeddedClust
     program = """
 import sys, threading
 from dp_kafka import *
-config = ConsumerGroupConfig([sys.argv[1]], sys.argv[2], "ends", dead_letter=DeadLetter(sys.argv[3]))
+config = ConsumerGroupConfig([sys.argv[1]], *sys.argv[2:4], dead_letter=DeadLetter(sys.argv[4]))
 group = ConsumerGroup(config)
 at_work = threading.Event()
 def handler(worker_id, message):
@@ -170,7 +170,7 @@ producer.send_bytes(b"v")
 producer.close()
 assert at_work.wait(20)
 """
-    command = [sys.executable, "-c", program, cluster.broker_addrs[0], mail.topic, mail.dead]
+    command = [sys.executable, "-c", program, cluster.broker_addrs[0], mail.topic, mail.group_name, mail.dead]
     ended = subprocess.run(command, timeout=3 * PATIENCE, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "closing it" in ended.stderr
