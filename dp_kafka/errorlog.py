@@ -26,10 +26,15 @@ class ErrorLog:
         """Log from now on; nothing happens when it does already, or the channel is closed. Any thread."""
         with self._lock:
             if self._thread is None and not self._errors.closed:
-                self._thread = threading.Thread(
-                    target=self._run, name=f"dp-kafka:errors:{self._topic}", daemon=True
-                )
-                self._thread.start()
+                name = f"dp-kafka:errors:{self._topic}"
+                thread = self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                try:
+                    thread.start()
+                except BaseException:
+                    # No thread can be started, say: the next call tries again.
+                    if thread.ident is None:
+                        self._thread = None
+                    raise
 
     @property
     def thread(self) -> threading.Thread | None:

@@ -570,6 +570,22 @@ def test_errors_of_a_closed_producer_are_logged_by_no_thread(
     assert not [each for each in threading.enumerate() if each.name.endswith(f":{made.topic}")]
 
 
+def test_a_log_errors_that_could_not_start_its_thread_may_be_tried_again(
+    topic: TopicFactory, producer: ProducerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = producer(topic())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuses)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            made.log_errors()
+    made.log_errors()
+    assert made._error_log.thread is not None
+    assert made._error_log.thread.is_alive()
+
+
 class Interrupted(confluent_kafka.Producer):
     """A client whose next hand-over a signal handler interrupts, before or after it: as Ctrl-C does."""
 
