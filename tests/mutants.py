@@ -54,7 +54,6 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
     "a ticket, a tie-breaker or a count of changes has to grow, by whatever and from wherever": (
         ("consumer.commits.GroupCommit.park", "self._asked += 2"),
         ("consumer.offsets.OffsetTracker.finish", "self.changes += 2"),
-        ("consumer.offsets.OffsetTracker.finish_first", "self.changes += 2"),
         ("consumer.session.Session.__init__", "self._retry_count = 1"),
         ("consumer.session.Session.defer", "self._retry_count += 2"),
     ),
