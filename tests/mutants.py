@@ -54,9 +54,12 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
     "a ticket, a tie-breaker or a count of changes has to grow, by whatever and from wherever": (
         ("consumer.commits.GroupCommit.park", "self._asked += 2"),
         ("consumer.offsets.OffsetTracker.finish", "self.changes += 2"),
+        ("consumer.offsets.OffsetTracker.start", "self.changes += 2"),
+        ("consumer.offsets.OffsetTracker.start", "self.changes = 1"),
         ("consumer.session.Session.__init__", "self._retry_count = 1"),
         ("consumer.session.Session.defer", "self._retry_count += 2"),
     ),
+    "no offset is below 0": (("consumer.lane.Lane.__init__", "self._last = -2"),),
     "at least one is finished, so the loop sets it": (
         ("consumer.offsets.OffsetTracker.finish_first", "offset = None"),
         ("consumer.offsets.OffsetTracker.finish_first", "offset = +1"),

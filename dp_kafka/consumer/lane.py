@@ -156,9 +156,8 @@ class Lane:
         if last_offset - first_offset + 1 != len(raws):  # gaps: a compacted log, or transactions
             offsets = [raw.offset() for raw in raws]
             ascending = _ascending(offsets)
-            if ascending < len(raws):
-                raws, back, offsets = raws[:ascending], raws[ascending:], offsets[:ascending]
-                last_offset = offsets[-1]
+            raws, back, offsets = raws[:ascending], raws[ascending:], offsets[:ascending]
+            last_offset = offsets[-1]
         self._last = last_offset
         size = sum(map(len, raws))
         with self._lock:

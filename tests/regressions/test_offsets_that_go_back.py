@@ -20,7 +20,6 @@ from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.faults.service import producer_config
-from tests.lanes import new_session, open_lane, raws
 from tests.looking import eventually
 from tests.sending import on_broker
 from tests.waiting import PATIENCE, Collected, Logged, fields
@@ -216,12 +215,3 @@ def test_what_lies_unfinished_before_the_first_offset_that_came_is_fetched_again
     assert handled.items[:6] == list(range(6))
     assert group.stop_and_wait(PATIENCE)
     assert committed(group.group_name, name) == 30
-
-
-def test_offsets_that_go_back_among_those_of_one_fetch() -> None:
-    session = new_session()
-    lane = open_lane(session)
-    came = raws(4, 5, 7, 5, 6)
-    assert lane.add(came) == came[3:]
-    assert lane.add(came[3:]) == came[3:]
-    assert len(lane.offsets) == 3

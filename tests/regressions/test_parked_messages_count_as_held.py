@@ -6,11 +6,10 @@ counted for nothing, so that all of a topic could lie in memory, handled and not
 
 from __future__ import annotations
 
-from dp_kafka import ConsumerGroup, Message, Ordering, Producer
+from dp_kafka import ConsumerGroup, Ordering, Producer
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, GroupFactory
 from tests.faults.service import producer_config
-from tests.lanes import new_session, open_lane, raws
 from tests.looking import eventually
 from tests.waiting import PATIENCE, Collected
 
@@ -49,18 +48,3 @@ def _paused(group: ConsumerGroup) -> bool:
     """Whether the buffers have been full for so long that the partition was paused."""
     membership = group._poller.membership
     return membership is not None and any(lane.paused for lane in membership.session.lanes.values())
-
-
-def test_a_message_that_is_parked_is_held_until_it_is_let_go() -> None:
-    session = new_session(commit_interval=0)
-    lane = open_lane(session)
-    lane.add(raws(0, data=b"12345"))
-    message: Message = session.upstream.get(block=False)
-    assert lane.buffered() == (0, 0)
-    lane.park(message)
-    assert lane.buffered() == (1, 5)
-    message.release()
-    assert lane.buffered() == (0, 0)
-    session.commits.end()  # whatever is parked is let go, again
-    assert lane.buffered() == (0, 0)
-    assert lane.in_hand == 0

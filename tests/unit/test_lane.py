@@ -10,6 +10,7 @@ import pytest
 from dp_kafka import Message, Ordering
 from dp_kafka.consumer import backlog as backlog_module
 from dp_kafka.consumer.lane import Lane
+from dp_kafka.consumer.message import FINISHED
 from dp_kafka.consumer.metadata import decode
 from dp_kafka.consumer.session import Session
 from tests.lanes import new_session, open_lane, raws
@@ -299,7 +300,90 @@ def test_what_an_earlier_assignment_finished_is_forgotten_once_it_was_delivered_
     assert lane._skip == {4}
 
 
+def test_what_is_unfinished_counts_what_an_earlier_assignment_finished() -> None:
+    session = new_session(Ordering.NONE)
+    lane = open_lane(session)
+    lane.start_at(1, [9])
+    lane.add(raws(1, 2, 3, 4))
+    for message in [take(session) for _ in range(3)][1:]:
+        message.mark()
+    assert lane.unfinished() == (1, {2, 3, 9})
+
+
+# -- where it starts, and offsets that go back ------------------------------------------------------
+
+
+def test_a_partition_gives_back_what_lies_before_its_start() -> None:
+    lane = open_lane(new_session())
+    lane.start_at(7, [])
+    for before in (raws(5, 6), raws(6)):
+        assert lane.add(before) == before
+    assert len(lane.offsets) == 0
+    assert lane.add(raws(7, 8)) == []
+    assert len(lane.offsets) == 2
+
+
+def test_a_partition_gives_back_what_it_has_had() -> None:
+    lane = open_lane(new_session())
+    assert lane.add(raws(0)) == []
+    again = raws(0, 1)
+    assert lane.add(again) == again
+    assert len(lane.offsets) == 1
+
+
+@pytest.mark.parametrize("offsets", [(4, 5, 7, 5, 6), (4, 6, 8, 8, 9)])
+def test_offsets_that_go_back_within_a_delivery_are_given_back_from_there(
+    offsets: tuple[int, ...],
+) -> None:
+    session = new_session()
+    lane = open_lane(session)
+    came = raws(*offsets)
+    assert lane.add(came) == came[3:]
+    assert lane.add(came[3:]) == came[3:]
+    assert len(lane.offsets) == 3
+    assert lane.add(raws(9, 11)) == []
+    assert lane.buffered()[0] == 4  # and one in the channel
+
+
+def test_where_a_partition_starts_is_committed_if_the_group_has_it_not() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    lane.start_at(5, [], committed=False)
+    assert session.commits.wanted is True
+    point = lane.commit_point(lane.committed)
+    assert point is not None
+    assert (point.position, point.metadata) == (5, "")
+    assert point.change > lane.committed
+    assert lane.commit_point(point.change) is None
+
+
+def test_where_a_partition_starts_is_not_committed_if_the_group_has_it() -> None:
+    session = new_session()
+    lane = open_lane(session)
+    lane.start_at(5, [])
+    assert not session.commits.wanted
+    assert lane.commit_point(lane.committed) is None
+
+
 # -- whether it is still ours, and durable commits --------------------------------------------------
+
+
+def test_messages_that_are_parked_are_held_until_they_are_let_go() -> None:
+    session = new_session(Ordering.NONE, commit_interval=0)
+    lane = open_lane(session)
+    lane.add([*raws(0, data=b"12345"), *raws(1, data=b"123")])
+    first, second = take(session), take(session)
+    assert lane.buffered() == (0, 0)
+    lane.park(first)
+    assert first._flags & FINISHED
+    assert lane.buffered() == (1, 5)
+    lane.park(second)
+    assert lane.buffered() == (2, 8)
+    first.release()
+    assert lane.buffered() == (1, 3)
+    session.commits.end()  # whatever is parked is let go, the first once more
+    assert lane.buffered() == (0, 0)
+    assert lane.in_hand == 0
 
 
 def test_a_partition_belongs_to_somebody_else_once_it_is_dropped_and_not_while_it_drains() -> None:
