@@ -37,7 +37,7 @@ class State(enum.IntEnum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     # A broker answered: stay stopped, or start if start() was called meanwhile.
     State.INITIALISING: frozenset({State.STOPPED, State.STARTING, State.CLOSING}),
-    # stop() on a stopped group changes nothing, hence Stopped again.
+    # stop() on a stopped consumer changes nothing, hence Stopped again.
     State.STOPPED: frozenset({State.STOPPED, State.STARTING, State.CLOSING}),
     # The first assignment arrives, also one of no partitions.
     State.STARTING: frozenset({State.CONSUMING, State.STOPPING, State.CLOSING}),

@@ -32,7 +32,7 @@ class ConsumeChannel(Channel[bool]):
         """Start (True) or stop (False) the group.
 
         Raises:
-            ChannelClosed: the group is closed.
+            ChannelClosed: the consumer is closed.
             TypeError: neither True nor False.
         """
         if not isinstance(item, bool):

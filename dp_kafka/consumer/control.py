@@ -33,9 +33,9 @@ class Control:
     def __init__(self) -> None:
         self.machine = StateMachine()
         self.initialised = LockFreeEvent()
-        #: Set once a closing group hands out no more messages, and waits for those in hand no longer.
+        #: Set once a closing consumer hands out no more messages, and waits for those in hand no longer.
         self.drained = LockFreeEvent()
-        #: Set once it is known whether a closing group has finished and committed all that was in hand.
+        #: Set once it is known whether a closing consumer has finished and committed all that was in hand.
         self.settled = LockFreeEvent()
         self._finished = False
         #: Set once the hooks of close() have run, or there are none.
@@ -168,7 +168,7 @@ class Control:
     # -- the poll thread ----------------------------------------------------------------------------
 
     def settle(self, *, finished: bool) -> None:
-        """Say whether a closing group has finished and committed all that was in hand; the first word counts.
+        """Say whether a closing consumer has finished and committed what was in hand; the first call counts.
 
         The closing thread may be the first, if the poll thread has hung in its client beyond the deadline.
         """
@@ -178,7 +178,7 @@ class Control:
                 self.settled.set()
 
     def set_initialised(self) -> None:
-        """A broker answered; a group that closes meanwhile is not initialised any more."""
+        """A broker answered; a consumer that closes meanwhile is not initialised any more."""
         with self._condition:
             self._init_tried += 1
             if not self.closing:

@@ -1,8 +1,8 @@
 """Dropped lanes of which handlers have messages in hand: whoever waits for a stop waits for those, too.
 
 A lane that is dropped leaves its session, with what is in hand of it: after a revoke that has waited long
-enough, when a partition is lost, when a session fails. The group goes on without it, and may be left. But its
-handlers run to their ends, also beside those of the next session.
+enough, when a partition is lost, when a session fails. The consumer goes on without it, and may leave the
+group. But its handlers run to their ends, also beside those of the next session.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Dropped:
         self._lanes: list[Lane] = []
 
     def add(self, lanes: Iterable[Lane]) -> None:
-        """Lanes were dropped. Poll thread, before it says that the group has stopped."""
+        """Lanes were dropped. Poll thread, before it says that the consumer has stopped."""
         self._lanes = [lane for lane in (*self._lanes, *lanes) if lane.in_hand]
 
     def wait(self, deadline: float | None) -> bool:

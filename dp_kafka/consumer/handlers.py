@@ -56,7 +56,7 @@ class Handlers:
 
     @property
     def workers(self) -> list[WorkerThread]:
-        """The threads that run the handler, as they are now; none starts once the group is closing."""
+        """The threads that run the handler, as they are now; none starts once the consumer is closing."""
         with self._lock:
             return list(self._context.workers)
 

@@ -197,7 +197,7 @@ class Membership:
             log_event(logger, logging.WARNING, "stopped with messages in hand", fields)
 
     def _wait_for_hooks(self) -> None:
-        """Where the group closes: let the hooks of close() run, which may commit what users have kept.
+        """Where the consumer closes: let the hooks of close() run, which may commit what users have kept.
 
         Whoever waits for the stop is told as soon as all is committed, and does not wait for the hooks: one
         of them may wait for him.
@@ -214,7 +214,7 @@ class Membership:
             self._settle(patience)
 
     def _settle(self, patience: float) -> None:
-        """While the group closes: say that all is finished and committed, or that it won't come to that."""
+        """While the consumer closes: say that all is finished and committed, or that it won't be."""
         control, committer = self._control, self.committer
         if control.settled.is_set():
             return

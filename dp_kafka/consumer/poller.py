@@ -7,8 +7,8 @@ Guarantees:
   answer to a commit, and for that to the question where an assignment starts about a minute, or until the
   session is to end (dp_kafka.consumer.starts);
 - a membership that fails is reported, ended, and begun again after a pause; what ends the thread itself is
-  reported too, and the group closes: there is no dead thread behind a healthy-looking group;
-- each start has a client of its own, closed before the group is Stopped: so Stopped means that the
+  reported too, and the consumer closes: there is no dead thread behind a healthy-looking consumer;
+- each start has a client of its own, closed before the consumer is Stopped: so Stopped means that the
   group has been left, and nothing of an old session reaches a new one.
 """
 
@@ -91,7 +91,7 @@ class Poller(threading.Thread):
             session.set_batched()
 
     def in_hand(self) -> int:
-        """How many messages are in the hand of workers or users, or were when a closing group gave up."""
+        """How many messages are in the hand of workers or users, or were when a closing consumer gave up."""
         session = self.session
         return self._left if session is None else session.in_hand()
 
@@ -102,7 +102,7 @@ class Poller(threading.Thread):
     # -- the thread ---------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Initialise, then be a member of the group from each start to its stop, until the group closes."""
+        """Initialise, then be a member of the group from each start to its stop, until the close."""
         context = self._context
         try:
             self._initialise()
@@ -116,7 +116,7 @@ class Poller(threading.Thread):
                 if not self._control.running:
                     # With the session goes what stood in its way: only a new one can tell if it still does.
                     context.trouble.clear()
-        except BaseException as error:  # noqa: BLE001  # reported, and the group closes
+        except BaseException as error:  # noqa: BLE001  # reported, and the consumer closes
             context.pulse.crash = error
             context.report(error)
             log_error(logger, "poll thread died, the consumer closes", error, context.fields)
@@ -143,7 +143,7 @@ class Poller(threading.Thread):
             membership.run()
         finally:
             # Counted, and the session put away, before anything is let go: whoever asks for the number must
-            # not see it vanish. close() sets its deadline before it says that the group closes.
+            # not see it vanish. close() sets its deadline before it says that the consumer closes.
             closing = self._control.closing or self._control.remaining() is not None
             self._left = membership.session.in_hand() if closing else 0
             if closing:
@@ -183,7 +183,7 @@ class Poller(threading.Thread):
                     context.report(error)
                 fields = {**context.fields, "attempt": attempt, "retry_in_seconds": round(pause, 3)}
                 log_event(
-                    logger, logging.WARNING, "no broker answered", {**fields, "error": error_text(error)}
+                    logger, logging.WARNING, "initialisation failed", {**fields, "error": error_text(error)}
                 )
                 self._control.set_init_failed(error)
                 attempt += 1
@@ -253,7 +253,7 @@ class Poller(threading.Thread):
         self._closing_since = time.monotonic()
         try:
             client.close()
-        except Exception as error:  # noqa: BLE001  # reported; the group closes all the same
+        except Exception as error:  # noqa: BLE001  # reported; the consumer closes all the same
             log_error(logger, "error closing the client", error, self._context.fields)
             self._context.report(error)
         finally:

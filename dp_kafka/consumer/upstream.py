@@ -56,7 +56,7 @@ class UpstreamChannel(Channel[Message]):
         """Take the next message that may be handled, waiting at most `timeout` seconds (None: for ever).
 
         Raises:
-            ChannelClosed: the consumer group is closed.
+            ChannelClosed: the consumer is closed.
             queue.Empty: nothing came within `timeout`, or at once with `block=False`.
         """
         while True:
@@ -75,7 +75,7 @@ class UpstreamChannel(Channel[Message]):
         """Take the next message and those of its lane that follow it, `count` at most, without waiting.
 
         Raises:
-            ChannelClosed: the consumer group is closed.
+            ChannelClosed: the consumer is closed.
             queue.Empty: nothing is there.
         """
         while True:

@@ -62,5 +62,5 @@ class Vitals:
         return [problem for problem in problems if problem is not None]
 
     def close(self) -> None:
-        """The group is closed: brokers are not asked any more."""
+        """The consumer is closed: brokers are not asked any more."""
         self._brokers.close()

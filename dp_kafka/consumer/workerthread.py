@@ -2,7 +2,7 @@
 
 A handler may raise whatever it wants. What ends a worker is an error of this library (or of the interpreter:
 no memory, say), after which nobody can tell what else is wrong. So its message is released unfinished, and
-the group closes as it does when its poll thread dies: the other workers finish what they have in hand, that
+the consumer closes as it does when its poll thread dies: other workers finish what they have in hand, that
 is committed, and the group is left, so that another member takes over the partitions with the unfinished
 message. A new worker in the place of the dead one would go on beside the unfinished message, which holds
 back every commit of its partition, in a process that looks healthy.

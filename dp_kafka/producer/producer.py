@@ -272,7 +272,7 @@ class Producer:
         """Wait until every message sent so far is delivered or reported; how many are not.
 
         Messages in the output channel count, too. Blocks at most `timeout` seconds (None: until librdkafka
-        has given each up, `message.timeout.ms`, and ten seconds for the initialisation). What other threads
+        has given each up, `delivery.timeout.ms`, and ten seconds for the initialisation). What other threads
         send meanwhile is waited for as well. From a delivery callback it only counts.
         """
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -181,15 +181,15 @@ def test_a14_a_group_with_nothing_to_do_does_nothing(
         group = consumer_group(
             "topic", client_factory=clients, broker_addrs=AWAY, min_retry_period=60, max_retry_period=60
         )
-        logged.wait("no broker answered")
+        logged.wait("initialisation failed")
     else:
         group = consumer_group(topic(), client_factory=clients)
         assert group.state_wait(State.STOPPED, PATIENCE)
         if state is State.CLOSING:
             group.close(timeout=PATIENCE)
-    calls, lines = clients.total, len(logged.of("no broker answered"))
+    calls, lines = clients.total, len(logged.of("initialisation failed"))
     assert not group.state_wait(State.CONSUMING, timeout=0.3)
-    assert (clients.total, len(logged.of("no broker answered"))) == (calls, lines)
+    assert (clients.total, len(logged.of("initialisation failed"))) == (calls, lines)
 
 
 def test_a15_nothing_undoes_a_close(
