@@ -1,7 +1,8 @@
-"""Channels: closeable queues, the bounded errors channel, and signals that call back when set."""
+"""Channels: closeable queues, the bounded errors channel, events without a lock, and those that call back."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from dp_kafka.errors import ChannelClosed
 from dp_kafka.interrupts import is_owned
-from dp_kafka.signals import LockFreeEvent
 
 T = TypeVar("T")
 
-__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "Signal"]
+__all__ = ["Channel", "Empty", "ErrorsChannel", "Full", "LockFreeEvent", "Signal"]
 
 
 class Channel(Queue[T], Generic[T]):
@@ -131,6 +131,50 @@ class ErrorsChannel(Channel[BaseException]):
                 self.dropped += 1
             self._put(item)
             self.not_empty.notify()
+
+
+class LockFreeEvent(threading.Event):
+    """A `threading.Event` that a signal handler may set, and wait for, on top of whatever its thread does.
+
+    `threading.Event` has one lock, which is not reentrant: a handler that comes on top of a `wait` and waits
+    itself hangs, and with it every thread that sets the event. Were it reentrant, the `wait` below could miss
+    a `set` that came while the handler was at work. Here each who waits has a gate of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._flag = False
+        #: The gates of those who wait: locks that are taken. To add, discard or copy is one step each.
+        self._gates = set[threading.Lock]()
+
+    def is_set(self) -> bool:
+        """Whether it is set. Any thread may ask; it never blocks."""
+        return self._flag
+
+    def set(self) -> None:
+        """Set it, and wake all who wait. Signal handlers and any thread may; it never blocks."""
+        self._flag = True
+        for gate in list(self._gates):
+            # Two may set it at the same time: then the gate is open already.
+            with contextlib.suppress(RuntimeError):
+                gate.release()
+
+    def clear(self) -> None:
+        """Take it back: who waits from now on waits for the next `set`. It never blocks."""
+        self._flag = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most `timeout` seconds; True if it is. Any threads may."""
+        if self._flag:
+            return True
+        gate = threading.Lock()
+        gate.acquire(blocking=False)
+        self._gates.add(gate)
+        try:
+            # Looked at again: whoever set it before the gate was there has not opened it.
+            return self._flag or gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        finally:
+            self._gates.discard(gate)
 
 
 class Signal(LockFreeEvent):

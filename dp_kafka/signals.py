@@ -1,8 +1,7 @@
-"""Events that take no lock, so that a signal may come at any instant; and one that signals set."""
+"""An event that signals set: it takes no lock, so that a signal may come at any instant."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -12,54 +11,10 @@ import weakref
 from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["LockFreeEvent", "SignalEvent"]
+__all__ = ["SignalEvent"]
 
 #: The longest single wait, in seconds: poll() counts milliseconds in 32 bits.
 _LONGEST = 86_400.0
-
-
-class LockFreeEvent(threading.Event):
-    """A `threading.Event` that a signal handler may set, and wait for, on top of whatever its thread does.
-
-    `threading.Event` has one lock, which is not reentrant: a handler that comes on top of a `wait` and waits
-    itself hangs, and with it every thread that sets the event. Were it reentrant, the `wait` below could miss
-    a `set` that came while the handler was at work. Here each who waits has a gate of its own.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._flag = False
-        #: The gates of those who wait: locks that are taken. To add, discard or copy is one step each.
-        self._gates: set[threading.Lock] = set()
-
-    def is_set(self) -> bool:
-        """Whether it is set. Any thread may ask; it never blocks."""
-        return self._flag
-
-    def set(self) -> None:
-        """Set it, and wake all who wait. Signal handlers and any thread may; it never blocks."""
-        self._flag = True
-        for gate in list(self._gates):
-            # Two may set it at the same time: then the gate is open already.
-            with contextlib.suppress(RuntimeError):
-                gate.release()
-
-    def clear(self) -> None:
-        """Take it back: who waits from now on waits for the next `set`. It never blocks."""
-        self._flag = False
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; True if it is. Any threads may."""
-        if self._flag:
-            return True
-        gate = threading.Lock()
-        gate.acquire(blocking=False)
-        self._gates.add(gate)
-        try:
-            # Looked at again: whoever set it before the gate was there has not opened it.
-            return self._flag or gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
-        finally:
-            self._gates.discard(gate)
 
 
 class SignalEvent(threading.Event):

@@ -10,9 +10,9 @@ import enum
 import threading
 import time
 
+from dp_kafka.channels import LockFreeEvent
 from dp_kafka.errors import ClosedError
 from dp_kafka.interrupts import is_owned
-from dp_kafka.signals import LockFreeEvent
 from dp_kafka.state import State, StateMachine
 
 __all__ = ["Control"]

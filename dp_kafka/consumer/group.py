@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dp_kafka import forks
-from dp_kafka.channels import ErrorsChannel, Signal
+from dp_kafka.channels import ErrorsChannel, LockFreeEvent, Signal
 from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.batch import BatchHandler
@@ -36,7 +36,6 @@ from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import Middleware
 from dp_kafka.producer.producer import Producer
-from dp_kafka.signals import LockFreeEvent
 from dp_kafka.state import State
 
 if TYPE_CHECKING:

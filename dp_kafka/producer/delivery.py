@@ -20,6 +20,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from dp_kafka import forks
+from dp_kafka.channels import LockFreeEvent
 from dp_kafka.config import ProducerConfig
 from dp_kafka.config.rdkafka import producer_properties, refused
 from dp_kafka.errors import ClosedError, KafkaClientError, NotInitialisedError
@@ -28,7 +29,6 @@ from dp_kafka.logs import log_error, log_event
 from dp_kafka.producer.reports import Reports
 from dp_kafka.pulse import Pulse
 from dp_kafka.retry import get_retry_time
-from dp_kafka.signals import LockFreeEvent
 
 __all__ = ["ClientFactory", "DeliveryThread", "confluent_producer"]
 

@@ -11,8 +11,8 @@ import threading
 import weakref
 from typing import Protocol
 
+from dp_kafka.channels import LockFreeEvent
 from dp_kafka.logs import log_event
-from dp_kafka.signals import LockFreeEvent
 
 __all__ = ["EXIT_SECONDS", "close_at_exit", "ending"]
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from dp_kafka.channels import Signal
-from dp_kafka.signals import LockFreeEvent
+from dp_kafka.channels import LockFreeEvent, Signal
 from tests.conftest import GroupFactory, ProducerFactory, TopicFactory
 from tests.waiting import PATIENCE, in_thread
 
