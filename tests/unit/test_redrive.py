@@ -407,8 +407,9 @@ def test_a_progress_that_one_may_not_commit_is_an_error(
         RedriveError, match=r"the progress could not be committed: GROUP_AUTHORIZATION"
     ) as caught:
         redrive(letters)
-    assert (caught.value.result.count, caught.value.result.left) == (3, 3), "sent, and not committed"
-    assert on_broker(own_cluster, "original") == 3
+    # As many as the first fetch brought were sent, and none is committed.
+    assert caught.value.result.count == on_broker(own_cluster, "original") >= 1
+    assert caught.value.result.left == 3
 
 
 def test_a_rebalance_on_top_of_the_commit_is_told_and_the_letters_may_go_twice(
