@@ -108,10 +108,11 @@ def _at_the_end(client: Any, starts: list[Start]) -> list[Start]:
     except KafkaException:
         return starts
     ends = {each.partition: each.offset for each in answers if each.error is None and each.offset >= 0}
-    return [
-        Start(TopicPartition(start.partition.topic, number, ends[number]), [], committed=False)
-        if start.partition.offset == OFFSET_END and number in ends
-        else start
-        for start in starts
-        for number in [start.partition.partition]
-    ]
+    return [_from_end(start, ends.get(start.partition.partition)) for start in starts]
+
+
+def _from_end(start: Start, end: int | None) -> Start:
+    if end is None:
+        return start
+    partition = TopicPartition(start.partition.topic, start.partition.partition, end)
+    return Start(partition, [], committed=False)

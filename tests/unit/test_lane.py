@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from queue import Empty
 
 import pytest
@@ -79,18 +80,6 @@ def test_a_lane_goes_on_behind_a_message_that_was_put_back(ordering: Ordering) -
         message.commit_and_release()
     assert sorted(handled) == [2, 3, 4, 5]
     assert position(lane) == 6
-
-
-def test_a_message_put_back_into_a_lane_that_was_given_up_does_not_go_to_the_channel() -> None:
-    """Else a worker that looks whether others wait would give up its turn for nothing."""
-    session = new_session()
-    lane = open_lane(session)
-    lane.add(raws(1, 2))
-    following = lane.advance(take(session), finish=True)
-    assert following is not None
-    lane.drain()
-    lane.put_back(following)
-    assert not session.upstream.has_messages
 
 
 # -- batches ----------------------------------------------------------------------------------------
@@ -395,9 +384,8 @@ def test_a_partition_belongs_to_somebody_else_once_it_is_dropped_and_not_while_i
     assert lane.is_dropped()
 
 
-@pytest.mark.parametrize("sent", [True, False])
-def test_a_durable_commit_is_true_only_if_the_broker_has_the_message(sent: bool) -> None:
-    """A round may be answered that went without its partition."""
+def committing() -> tuple[Session, Lane, Future[bool]]:
+    """A lane of which a user waits for a durable commit, and the answer that he will get."""
     session = new_session(commit_interval=0)
     lane = open_lane(session)
     lane.add(raws(1, 2))
@@ -405,6 +393,13 @@ def test_a_durable_commit_is_true_only_if_the_broker_has_the_message(sent: bool)
     condition = session.commits._condition = WatchedCondition()
     asker = in_thread(message.commit)
     assert condition.waiting.wait(PATIENCE)
+    return session, lane, asker
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_durable_commit_is_true_only_if_the_broker_has_the_message(sent: bool) -> None:
+    """A round may be answered that went without its partition."""
+    session, lane, asker = committing()
     session.commits.begin()
     point = lane.commit_point()
     assert point is not None
@@ -417,13 +412,7 @@ def test_a_durable_commit_is_true_only_if_the_broker_has_the_message(sent: bool)
 def test_a_durable_commit_of_a_partition_that_goes_meanwhile_is_refused_and_said_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    session = new_session(commit_interval=0)
-    lane = open_lane(session)
-    lane.add(raws(1, 2))
-    message = take(session)
-    condition = session.commits._condition = WatchedCondition()
-    asker = in_thread(message.commit)
-    assert condition.waiting.wait(PATIENCE)
+    session, lane, asker = committing()
     session.remove([lane])
     assert asker.result(PATIENCE) is False
     assert caplog.text.count("commit refused") == 1

@@ -367,6 +367,7 @@ def test_a_worker_of_a_draining_lane_gets_no_next_message() -> None:
 
 
 def test_a_message_put_back_into_a_draining_lane_is_gone() -> None:
+    """Not even in the channel: a worker that looks whether others wait would give up its turn for nothing."""
     session = new_session()
     lane = open_lane(session)
     lane.add(raws(1, 2))
@@ -374,6 +375,7 @@ def test_a_message_put_back_into_a_draining_lane_is_gone() -> None:
     assert following is not None
     lane.drain()
     lane.put_back(following)
+    assert not session.upstream.has_messages
     assert lane.in_hand == 0
     assert position(lane) == 2
     with pytest.raises(Empty):
