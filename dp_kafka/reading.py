@@ -19,8 +19,8 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Topic
 
 from dp_kafka.config import AdminConfig, ConsumerGroupConfig
 from dp_kafka.config.rdkafka import admin_properties
-from dp_kafka.drain.member import Member
 from dp_kafka.errors import KafkaClientError
+from dp_kafka.groupmember import Member
 from dp_kafka.headers import received_headers
 
 __all__ = ["GroupReader", "Reader", "Record", "TopicReader"]

@@ -84,7 +84,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
     "who is told for nothing looks, and waits on": (
         (
             "consumer.lane.Lane._is_idle_locked",
-            "return self._in_hand == 0 or self._phase is not LanePhase.OPEN",
+            "return self._in_hand == 0 or self.phase is not LanePhase.OPEN",
         ),
         (
             "consumer.lane.Lane._tell",
@@ -101,7 +101,7 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
         ("consumer.lane.Lane._offer_locked", "self._queued = 1"),
         (
             "consumer.lane.Lane.commit_point",
-            "further = sorted(offset for offset in beyond if offset >= position)",
+            "further = sorted(each for each in beyond if each >= offset)",
         ),
     ),
     "it is looked at after the first of a run is known, which is no offset below 1": (

@@ -21,7 +21,7 @@ __all__ = ["WINDOW", "Backlog"]
 
 _OFFSET = attrgetter("offset")
 
-#: Finished messages beyond the committed position at which a partition hands out no more.
+#: Finished messages beyond the commit point at which a partition hands out no more.
 WINDOW = 10_000
 
 

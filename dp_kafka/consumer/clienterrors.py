@@ -27,17 +27,21 @@ class ClientErrors:
         self._context = context
         #: Whether no broker can be reached, as far as the client has said.
         self.all_down = False
+        #: How many errors it has told of, and the last of them.
+        self.errors = 0
+        self.last_error: KafkaClientError | None = None
         #: What ends the session under way: the client does nothing any more.
         self.fatal: KafkaErrorLike | None = None
 
     def take(self, error: KafkaErrorLike) -> None:
         """Take one error."""
+        self.errors += 1
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.all_down = True
         # As an event of the consumer it comes with the bare code, and is_fatal() is not set.
         if error.fatal() or error.code() == KafkaError._FATAL:
             self.fatal = error
-        translated = KafkaClientError.from_kafka_error(error)
+        translated = self.last_error = KafkaClientError.from_kafka_error(error)
         self._context.trouble.note(translated, lasting=error.name() in _TOLD_ONCE)
         self._context.report(translated)
         level = logging.ERROR if translated.permanent else logging.WARNING

@@ -46,8 +46,8 @@ class GroupCommit:
         #: Finished messages that are released with the answer, and the ticket of each, which ascend.
         self._parked: deque[tuple[int, Message]] = deque()
         #: Set by whoever asks without waiting (workers set it themselves, to save the call). No lock: the
-        #: poll thread clears it BEFORE it reads the positions, so what was finished before the flag was set
-        #: is either read in this round or sets off the next one.
+        #: poll thread clears it BEFORE it reads the commit points, so what was finished before the flag was
+        #: set is either read in this round or sets off the next one.
         self.wanted = False
         # The rest is owned by the poll thread.
         self._in_flight = False
@@ -144,7 +144,7 @@ class GroupCommit:
         return max(0.0, self._next_round - now)
 
     def begin(self) -> None:
-        """A round begins; call it before reading the positions. Poll thread only."""
+        """A round begins; call it before reading the commit points. Poll thread only."""
         self.wanted = False
         with self._condition:
             self._begun = self._asked

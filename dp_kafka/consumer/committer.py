@@ -149,7 +149,7 @@ class Committer:
     def _is_round(self, partitions: list[TopicPartition]) -> bool:
         """Whether an answer is that to the round under way: to the same offsets, with the same metadata."""
         answered = {each.partition: (each.offset, each.metadata or "") for each in partitions}
-        sent = {number: (point.position, point.metadata) for number, (_, point) in self._round.items()}
+        sent = {number: (point.offset, point.metadata) for number, (_, point) in self._round.items()}
         return not partitions or answered == sent
 
     def commit_now(self) -> bool:
@@ -229,7 +229,7 @@ class Committer:
             if point is not None:
                 self._round[lane.partition] = (lane, point)
                 offsets.append(
-                    TopicPartition(lane.topic, lane.partition, point.position, metadata=point.metadata)
+                    TopicPartition(lane.topic, lane.partition, point.offset, metadata=point.metadata)
                 )
         return offsets
 

@@ -50,6 +50,14 @@ class GroupContext:
     #: What every line of the log says.
     fields: dict[str, Any] = field(init=False)
 
+    @property
+    def handlers_end(self) -> bool:
+        """Whether what is in hand comes back by itself: workers hold it, and their handlers are waited for.
+
+        What a worker that died had in hand may not come back, and neither may what users hold themselves.
+        """
+        return bool(self.workers) and not any(worker.crash for worker in self.workers)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "watchdog", Watchdog(self.config.slow_handler_seconds))
         object.__setattr__(self, "fields", {"topic": self.config.topic, "group": self.config.group_name})

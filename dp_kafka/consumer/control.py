@@ -1,7 +1,7 @@
 """What callers want of a consumer group, and the state that follows: decided together, under one condition.
 
 Callers say start, stop or close, and by when; the poll thread carries it out and reports what has become
-true. No call here does I/O, and none blocks but those named `wait_…`, `stop_and_wait` and `initialise`.
+true. No call here does I/O, and none blocks but those named `wait_…` and `stop_and_wait`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import threading
 import time
 
 from dp_kafka.channels import LockFreeEvent
+from dp_kafka.closing import Deadline
 from dp_kafka.errors import ClosedError
+from dp_kafka.initialisation import Initialisation
 from dp_kafka.interrupts import is_owned
 from dp_kafka.state import State, StateMachine
 
@@ -32,7 +34,7 @@ class Control:
 
     def __init__(self) -> None:
         self.machine = StateMachine()
-        self.initialised = LockFreeEvent()
+        self.initialisation = Initialisation("consumer")
         #: Set once a closing consumer hands out no more messages, and waits for those in hand no longer.
         self.drained = LockFreeEvent()
         #: Set once it is known whether a closing consumer has finished and committed all that was in hand.
@@ -40,15 +42,9 @@ class Control:
         self._finished = False
         #: Set once the hooks of close() have run, or there are none.
         self.may_leave = LockFreeEvent()
-        #: Whether what is in hand is held by workers: their handlers end by themselves, and are waited for.
-        self.has_workers = False
         self._wanted = _Wanted.STOPPED
-        # The deadline of close(): when to give up waiting for messages in hand; None is never.
-        self._deadline: float | None = None
-        # Counts requests to try the initialisation now, and the attempts that were made.
-        self._init_asked = 0
-        self._init_tried = 0
-        self._init_error: BaseException | None = None
+        #: When close() gives up waiting for messages in hand.
+        self.deadline = Deadline()
 
     @property
     def _condition(self) -> threading.Condition:
@@ -58,6 +54,11 @@ class Control:
     def state(self) -> State:
         """The current state."""
         return self.machine.current
+
+    @property
+    def initialised(self) -> LockFreeEvent:
+        """Set once a broker has answered."""
+        return self.initialisation.done
 
     # -- callers ------------------------------------------------------------------------------------
 
@@ -100,27 +101,16 @@ class Control:
         self.settled.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return self._finished
 
-    def bring_forward(self, deadline: float | None) -> None:
-        """Close by this time of `time.monotonic()`, unless an earlier one is set; None asks for nothing."""
-        if deadline is None:
-            return
-        with self._condition:
-            self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
-            self._condition.notify_all()
-
-    def remaining(self) -> float | None:
-        """How many seconds close() still has, negative when it has none; None where it has no deadline."""
-        deadline = self._deadline
-        return None if deadline is None else deadline - time.monotonic()
-
     def close(self) -> bool:
         """Want to close; True for the first call."""
         with self._condition:
-            if self._wanted is _Wanted.CLOSED:
-                return False
-            self._wanted = _Wanted.CLOSED
-            self.machine.set(State.CLOSING)
-            return True
+            first = self._wanted is not _Wanted.CLOSED
+            if first:
+                self._wanted = _Wanted.CLOSED
+                self.machine.set(State.CLOSING)
+        # Whether or not it is the first: that may have been interrupted before it came to this.
+        self.initialisation.end()
+        return first
 
     @property
     def closing(self) -> bool:
@@ -128,42 +118,16 @@ class Control:
         return self._wanted is _Wanted.CLOSED
 
     def is_over(self, patience: float | None = None) -> bool:
-        """Whether the deadline of close(), or `patience`, has passed; both are of `time.monotonic()`."""
-        now, deadline = time.monotonic(), self._deadline
-        return (patience is not None and now >= patience) or (deadline is not None and now >= deadline)
-
-    def initialise(self, timeout: float) -> None:
-        """Have the poll thread try the initialisation now, and wait for what came of it.
-
-        Raises the error of the attempt, or ClosedError.
-        """
-        with self._condition:
-            if self.initialised.is_set() and not self.closing:
-                return
-            self._init_asked += 1
-            tried = self._init_tried
-            self._condition.notify_all()
-            self._condition.wait_for(
-                lambda: self.initialised.is_set() or self._init_tried > tried or self.closing, timeout
-            )
-            if self.closing:
-                raise ClosedError("the consumer cannot be initialised because it is closing")
-            if self.initialised.is_set():
-                return
-            error = self._init_error
-        raise error if error is not None else TimeoutError("the initialisation did not end in time")
-
-    def wait_first_attempt(self, timeout: float) -> None:
-        """Wait until the first attempt at initialisation has ended, at most `timeout` seconds."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._init_tried > 0, timeout)
+        """Whether the deadline of close(), or `patience`, a time of `time.monotonic()`, has passed."""
+        return (patience is not None and time.monotonic() >= patience) or self.deadline.has_passed()
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a call of its own that holds the lock.
 
         That call goes on only when the handler returns, so the handler must not wait for what needs the lock.
         """
-        return is_owned(self._condition)
+        parts = (self.initialisation, self.deadline)
+        return is_owned(self._condition) or any(part.interrupted() for part in parts)
 
     # -- the poll thread ----------------------------------------------------------------------------
 
@@ -180,25 +144,12 @@ class Control:
     def set_initialised(self) -> None:
         """A broker answered; a consumer that closes meanwhile is not initialised any more."""
         with self._condition:
-            self._init_tried += 1
-            if not self.closing:
-                self.initialised.set()
+            if self.closing:
+                return
             if self.state is State.INITIALISING:
                 self.machine.set(State.STARTING if self._wanted is _Wanted.RUNNING else State.STOPPED)
-            self._condition.notify_all()
-
-    def set_init_failed(self, error: BaseException) -> None:
-        """No broker answered."""
-        with self._condition:
-            self._init_tried += 1
-            self._init_error = error
-            self._condition.notify_all()
-
-    def wait_init_retry(self, timeout: float) -> None:
-        """Wait until it is time to try again, or somebody asks, or close is wanted."""
-        with self._condition:
-            asked = self._init_asked
-            self._condition.wait_for(lambda: self.closing or self._init_asked > asked, timeout)
+        # Last, so that whoever has waited for it finds the state that follows.
+        self.initialisation.tried(None)
 
     def wait_running(self) -> bool:
         """Wait until consuming is wanted (True) or closing is (False)."""
@@ -215,11 +166,6 @@ class Control:
         """Wait until something else than consuming is wanted, at most `timeout` seconds."""
         with self._condition:
             self._condition.wait_for(lambda: self.state not in _RUNNING, timeout)
-
-    def wait_over(self, timeout: float) -> None:
-        """Wait until the deadline of close() has passed, at most `timeout` seconds."""
-        with self._condition:
-            self._condition.wait_for(self.is_over, timeout)
 
     @property
     def running(self) -> bool:

@@ -70,9 +70,9 @@ class Flow:
         self._size = max(1, max_bytes // 2)
         self._average = 0.0
         self._full_since: float | None = None
-        #: Since when workers have starved, and the position of each full lane then.
+        #: Since when workers have starved, and the commit point of each full lane then.
         self._starving_since: float | None = None
-        self._positions: dict[Lane, int] = {}
+        self._commit_points: dict[Lane, int] = {}
         #: Whether each lane is held to its share, when those were paused that have it, and when one last did.
         self._sharing = False
         self._paused_at: dict[Lane, float] = {}
@@ -157,17 +157,17 @@ class Flow:
         if not over:
             self._starving_since = None
             return
-        positions = {lane: lane.offsets.position or 0 for lane, _, _ in over}
+        commit_points = {lane: lane.offsets.commit_point or 0 for lane, _, _ in over}
         if self._starving_since is None:
-            self._starving_since, self._positions = now, positions
+            self._starving_since, self._commit_points = now, commit_points
             return
         seconds = now - self._starving_since
         if seconds < STARVING_SECONDS:
             return
         self._starving_since = None
         for lane, held, _ in over:
-            before = self._positions.get(lane)
-            if before is not None and held * seconds > SLOW_SECONDS * (positions[lane] - before):
+            before = self._commit_points.get(lane)
+            if before is not None and held * seconds > SLOW_SECONDS * (commit_points[lane] - before):
                 self._begin_sharing(now)
 
     # -- shares -------------------------------------------------------------------------------------

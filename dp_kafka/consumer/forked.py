@@ -48,7 +48,7 @@ def switch_off(control: Control, poller: Poller, channels: ConsumerGroupChannels
     session._idle = threading.Condition()
     for lane in session.lanes.values():
         lane._lock = threading.Lock()
-        lane._phase = LanePhase.DROPPED
+        lane.phase = LanePhase.DROPPED
 
 
 def _nothing() -> None:

@@ -21,7 +21,7 @@ from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.control import Control
 from dp_kafka.consumer.forked import KIND, switch_off
 from dp_kafka.consumer.handlers import Handlers, dead_letter_config
-from dp_kafka.consumer.poller import INIT_SECONDS, Poller
+from dp_kafka.consumer.poller import Poller
 from dp_kafka.consumer.upstream import UpstreamChannel
 from dp_kafka.consumer.vitals import Vitals
 from dp_kafka.consumer.workers import Handler
@@ -32,6 +32,7 @@ from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
+from dp_kafka.initialisation import INIT_SECONDS
 from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import Middleware
@@ -142,7 +143,7 @@ class ConsumerGroup:
         forks.track(self, ConsumerGroup._after_fork)
         self._handlers.watch_dead_letters()
         self._poller.start()
-        control.wait_first_attempt(CONSTRUCTOR_SECONDS)
+        control.initialisation.wait_first_try(CONSTRUCTOR_SECONDS)
 
     # -- what it is ---------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class ConsumerGroup:
             NotInitialisedError: none answered; it is tried again in the background all the same.
             ClosedError: the consumer is closing.
         """
-        self._control.initialise(timeout=2 * INIT_SECONDS)
+        self._control.initialisation.request(2 * INIT_SECONDS)
 
     def start(self) -> None:
         """Begin to consume, once initialised; returns at once. Nothing happens when it already does.
@@ -244,7 +245,7 @@ class ConsumerGroup:
         """
         if self._forked:
             return 0
-        self._closer.begin(hooks, None if timeout is None else time.monotonic() + timeout)
+        self._closer.close(hooks, None if timeout is None else time.monotonic() + timeout)
         current = threading.current_thread()
         if self._in_own_thread() or current is self._closer.runner:
             return 0
@@ -373,7 +374,7 @@ class ConsumerGroup:
         forks.refuse(self, KIND, but=("close",))
 
     def _close_soon(self) -> None:
-        self._closer.begin((), None)
+        self._closer.close((), None)
 
 
 def _telemetry(config: ConsumerGroupConfig) -> Telemetry | None:

@@ -138,14 +138,12 @@ class Handlers:
     def _start(self, workers: list[WorkerThread]) -> None:
         context = self._context
         context.workers.extend(workers)
-        context.control.has_workers = True
         try:
             for worker in workers:
                 worker.start()
         except BaseException:
             # No thread can be started, say. Nobody must take those that do not run for a handler.
             context.workers[:] = [worker for worker in workers if worker.ident is not None]
-            context.control.has_workers = bool(context.workers)
             raise
 
     def _refuse_when_closing(self) -> None:
@@ -188,8 +186,6 @@ class Handlers:
     def _died(self, worker: WorkerThread, error: BaseException) -> None:
         """On the dying worker: tell, and close."""
         context = self._context
-        # What it had in hand may not come back, so that the end of it is not to be waited for for ever.
-        context.control.has_workers = False
         context.report(error)
         fields = {**context.fields, "worker": worker.name}
         log_error(logger, "worker thread died, the consumer closes", error, fields)

@@ -60,7 +60,7 @@ def _lag(partition: Mapping[str, Any], lane: Lane) -> int | None:
         return None
     begin = lane.offsets.blocking
     if begin is None:
-        begin = lane.offsets.position
+        begin = lane.offsets.commit_point
     if begin is None:
         begin = partition.get("next_offset", 0) - partition.get("fetchq_cnt", 0)
     return max(0, int(end - begin))

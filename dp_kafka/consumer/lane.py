@@ -41,7 +41,7 @@ _FLAGS = attrgetter("_flags")
 class CommitPoint(NamedTuple):
     """What a lane has to commit."""
 
-    position: int  #: the offset to commit: that of the next message to handle
+    offset: int  #: that of the next message to handle
     metadata: str  #: what is finished beyond it
     change: int  #: which change of the lane's offsets this is
 
@@ -66,7 +66,6 @@ class Lane:
         "_in_hand",
         "_last",
         "_lock",
-        "_phase",
         "_queued",
         "_skip",
         "commits",
@@ -75,6 +74,7 @@ class Lane:
         "offsets",
         "partition",
         "paused",
+        "phase",
         "run",
         "session",
         "topic",
@@ -90,12 +90,12 @@ class Lane:
         #: The run under way. Changed under the lock; its worker looks at it without.
         self.run: Run | None = None
         self._lock = threading.Lock()
-        self._phase = LanePhase.OPEN
+        self.phase = LanePhase.OPEN
         #: How many of its messages wait in the upstream channel: one that was offered, and those put back.
         self._queued = 0
         #: Messages taken and not released.
         self._in_hand = 0
-        #: Offsets that an earlier assignment finished beyond the position that it committed, and that were
+        #: Offsets that an earlier assignment finished beyond what it committed, and that were
         #: not delivered again yet. Commits go on naming them: another rebalance may come before they do.
         self._skip: set[int] = set()
         #: Poll thread: the last offset that the broker delivered, or that lies before the first it will.
@@ -113,18 +113,13 @@ class Lane:
         """Messages that workers or users have taken and not released."""
         return self._in_hand
 
-    @property
-    def phase(self) -> LanePhase:
-        """Where the lane is in its life."""
-        return self._phase
-
     def is_dropped(self) -> bool:
         """Whether the partition belongs to somebody else; any thread."""
-        return self._phase is LanePhase.DROPPED
+        return self.phase is LanePhase.DROPPED
 
     def __repr__(self) -> str:
         return (
-            f"<Lane {self.topic}[{self.partition}] {self._phase.value}, {len(self._backlog)} buffered, "
+            f"<Lane {self.topic}[{self.partition}] {self.phase.value}, {len(self._backlog)} buffered, "
             f"{self._in_hand} in hand, {self.offsets!r}>"
         )
 
@@ -161,7 +156,7 @@ class Lane:
         self._last = last_offset
         size = sum(map(len, raws))
         with self._lock:
-            if self._phase is not LanePhase.OPEN:
+            if self.phase is not LanePhase.OPEN:
                 return []
             self.offsets.add(offsets)
             if self._skip:
@@ -198,8 +193,8 @@ class Lane:
     def drain(self) -> None:
         """Hand out no more; forget what is buffered, as somebody will fetch it again."""
         with self._lock:
-            if self._phase is LanePhase.OPEN:
-                self._phase = LanePhase.DRAINING
+            if self.phase is LanePhase.OPEN:
+                self.phase = LanePhase.DRAINING
             self._leave_run_locked()
             self._backlog.clear()
 
@@ -207,39 +202,39 @@ class Lane:
         """The partition is no longer ours: refuse what comes later."""
         with self._lock:
             self._leave_run_locked()
-            self._phase = LanePhase.DROPPED
+            self.phase = LanePhase.DROPPED
             self._backlog.clear()
 
     def commit_point(self, known: int = 0) -> CommitPoint | None:
         """What there is to commit now; None when nothing is finished since the change that is `known`.
 
-        Metadata names what is finished beyond the position, so that it is not handled again.
+        Metadata names what is finished beyond the offset, so that it is not handled again.
         """
         with self._lock:
             self._count_run_locked()
             offsets = self.offsets
             if offsets.changes == known:
                 return None
-            position = offsets.blocking
+            offset = offsets.blocking
             beyond = offsets.finished | self._skip if self._skip else offsets.finished
             # Nothing before the blocking message is unfinished, also when nothing before it came here.
-            if position is None or not beyond:
-                position = offsets.position
-            if position is None:
+            if offset is None or not beyond:
+                offset = offsets.commit_point
+            if offset is None:
                 return None
             if not beyond:
-                return CommitPoint(position, "", offsets.changes)
+                return CommitPoint(offset, "", offsets.changes)
             # What an earlier assignment has finished, and what has not come yet, may follow at once.
-            while position in beyond:
-                position += 1
-            further = sorted(offset for offset in beyond if offset > position)
-            return CommitPoint(position, encode(position, further), offsets.changes)
+            while offset in beyond:
+                offset += 1
+            further = sorted(each for each in beyond if each > offset)
+            return CommitPoint(offset, encode(offset, further), offsets.changes)
 
     def again(self, messages: list[Message]) -> None:
         """The time of deferred messages has come: hand them out first."""
         with self._lock:
             self._backlog.waiting -= len(messages)
-            if self._phase is not LanePhase.OPEN:
+            if self.phase is not LanePhase.OPEN:
                 return
             for message in messages:
                 message.attempt += 1
@@ -261,7 +256,7 @@ class Lane:
         """A message was taken from the upstream channel: whether it is still good, and the next to offer."""
         with self._lock:
             self._queued -= 1
-            if self._phase is not LanePhase.OPEN or self._backlog.hold_back(message):
+            if self.phase is not LanePhase.OPEN or self._backlog.hold_back(message):
                 return False, None
             if message._flags & RELEASED:
                 return False, self._offer_locked()
@@ -277,7 +272,7 @@ class Lane:
         backlog = self._backlog
         with self._lock:
             self._queued -= 1
-            if self._phase is not LanePhase.OPEN or backlog.hold_back(first):
+            if self.phase is not LanePhase.OPEN or backlog.hold_back(first):
                 return []
             first._flags &= ~AWAY
             messages = [] if first._flags & RELEASED else [first]
@@ -300,7 +295,7 @@ class Lane:
                 return
             self._in_hand -= 1
             message._flags |= AWAY
-            usable = self._phase is LanePhase.OPEN
+            usable = self.phase is LanePhase.OPEN
             if usable:
                 self._queued += 1
             idle = self._is_idle_locked()
@@ -334,7 +329,7 @@ class Lane:
             if (
                 not backlog.in_partition_order
                 or not backlog.is_plain
-                or self._phase is not LanePhase.OPEN
+                or self.phase is not LanePhase.OPEN
                 or self._in_hand != 1
                 or message._flags
                 or offsets.finished
@@ -398,7 +393,7 @@ class Lane:
     def _touch_locked(self, message: Message) -> None:
         """Somebody does something to a message by itself: if it is out in a run, the run ends.
 
-        Messages that were done in a run or a row carry no flags: that they lie below the position, which
+        Messages that were done in a run or a row carry no flags: that they lie below the commit point, which
         passes nothing unfinished, tells that they are done.
         """
         if message._flags:
@@ -411,8 +406,8 @@ class Lane:
             message._flags = FINISHED | RELEASED
 
     def _is_passed_locked(self, message: Message) -> bool:
-        position = self.offsets.position
-        return position is not None and message._raw.offset() < position
+        commit_point = self.offsets.commit_point
+        return commit_point is not None and message._raw.offset() < commit_point
 
     # -- whoever is done with messages --------------------------------------------------------------
 
@@ -425,7 +420,7 @@ class Lane:
         with self._lock:
             flags = message._flags
             if finish and not flags & FINISHED:
-                refused = self._phase is LanePhase.DROPPED
+                refused = self.phase is LanePhase.DROPPED
                 flags |= FINISHED
                 if not refused:
                     self.offsets.finish(message._raw.offset())
@@ -434,7 +429,7 @@ class Lane:
             following = None
             if not released:
                 self._backlog.done(message)
-                if self._phase is LanePhase.OPEN:
+                if self.phase is LanePhase.OPEN:
                     following = self._backlog.take()
                 if following is None:
                     self._in_hand -= 1
@@ -455,7 +450,7 @@ class Lane:
         refused: Message | None = None
         events = []
         with self._lock:
-            dropped = self._phase is LanePhase.DROPPED
+            dropped = self.phase is LanePhase.DROPPED
             if finish and messages and not dropped and self._finish_row_locked(messages):
                 messages = []
             for message in messages:
@@ -499,8 +494,8 @@ class Lane:
         with self._lock:
             self._touch_locked(message)
             if message._flags & FINISHED:
-                return self._phase is not LanePhase.DROPPED
-            dropped = self._phase is LanePhase.DROPPED
+                return self.phase is not LanePhase.DROPPED
+            dropped = self.phase is LanePhase.DROPPED
             following = None
             if not dropped:
                 message._flags |= FINISHED
@@ -587,7 +582,7 @@ class Lane:
 
     def _offer_locked(self) -> Message | None:
         """The next message to put into the upstream channel, if none waits there and one may go."""
-        if self._queued or self._phase is not LanePhase.OPEN:
+        if self._queued or self.phase is not LanePhase.OPEN:
             return None
         message = self._backlog.take()
         if message is not None:
@@ -596,7 +591,7 @@ class Lane:
 
     def _is_idle_locked(self) -> bool:
         """Whether whoever waits for the last message in hand is to be told that there is none."""
-        return self._in_hand == 0 and self._phase is not LanePhase.OPEN
+        return self._in_hand == 0 and self.phase is not LanePhase.OPEN
 
     def _tell(self, following: Message | None, *, idle: bool = False) -> None:
         """Outside the lock: offer the lane's next message, and say that nothing is in hand any more."""

@@ -183,7 +183,9 @@ class Membership:
         # What users have taken themselves may never come back; a handler ends, and is waited for.
         self._heard_at = time.monotonic()
         patience = (
-            None if control.has_workers else self._heard_at + self._context.config.message_consume_timeout
+            None
+            if self._context.handlers_end
+            else self._heard_at + self._context.config.message_consume_timeout
         )
         while session.in_hand() and not control.is_over(patience):
             now = time.monotonic()

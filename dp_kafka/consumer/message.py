@@ -64,9 +64,9 @@ class Message:
         "_done",
         "_event",
         "_flags",
+        "_kept_context",
+        "_kept_letter",
         "_lane",
-        "_letter",
-        "_process_context",
         "_raw",
         "_unreadable",
         "attempt",
@@ -219,23 +219,23 @@ class Message:
         return self._lane.is_released(self)
 
     @property
-    def letter(self) -> Any:
-        """Internal: what the dead letter wrapper keeps with a message that is not sent yet; else None."""
+    def _letter(self) -> Any:
+        """What the dead letter wrapper keeps with a message whose letter is not sent yet; else None."""
         # Not set when the message is made: hardly any message needs it.
-        return getattr(self, "_letter", None)
+        return getattr(self, "_kept_letter", None)
 
-    @letter.setter
-    def letter(self, value: Any) -> None:
-        self._letter = value
+    @_letter.setter
+    def _letter(self, value: Any) -> None:
+        self._kept_letter = value
 
     @property
-    def process_context(self) -> Any:
-        """Internal, for tracing: OpenTelemetry's context of the process span, once there is one."""
-        return getattr(self, "_process_context", None)
+    def _process_context(self) -> Any:
+        """What tracing keeps: OpenTelemetry's context of the process span, once there is one."""
+        return getattr(self, "_kept_context", None)
 
-    @process_context.setter
-    def process_context(self, value: Any) -> None:
-        self._process_context = value
+    @_process_context.setter
+    def _process_context(self, value: Any) -> None:
+        self._kept_context = value
 
     @property
     def upstream_done(self) -> threading.Event:

@@ -9,28 +9,28 @@ __all__ = ["OffsetTracker"]
 
 
 class OffsetTracker:
-    """Keeps invariant 1: the position to commit never passes an offset that is not finished.
+    """Keeps invariant 1: the commit point never passes an offset that is not finished.
 
     Offsets come in the order of the partition, with gaps where the log was compacted or holds
     transaction markers; they may be finished in any order. Its owner holds a lock around every call. The
-    poll thread glances at `position`, `blocking` and the size of `finished` without it.
+    poll thread glances at `commit_point`, `blocking` and the size of `finished` without it.
     """
 
-    __slots__ = ("_pending", "changes", "finished", "position")
+    __slots__ = ("_pending", "changes", "commit_point", "finished")
 
     def __init__(self) -> None:
         #: The offset to commit (that of the next message to handle), or None while nothing is finished.
-        self.position: int | None = None
+        self.commit_point: int | None = None
         #: Grows with every change of what a commit would say.
         self.changes = 0
-        #: Delivered, and not yet passed by `position`; ascending.
+        #: Delivered, and not yet passed by the commit point; ascending.
         self._pending: deque[int] = deque()
         #: Those of `_pending` that are finished beyond one that is not; read only, but by this class.
         self.finished: set[int] = set()
 
-    def start(self, position: int) -> None:
-        """Begin with a position to commit, although nothing is finished."""
-        self.position = position
+    def start(self, commit_point: int) -> None:
+        """Begin with something to commit, although nothing is finished."""
+        self.commit_point = commit_point
         self.changes += 1
 
     def add(self, offsets: Iterable[int]) -> None:
@@ -53,7 +53,7 @@ class OffsetTracker:
         while finished and pending and pending[0] in finished:
             offset = pending.popleft()
             finished.discard(offset)
-        self.position = offset + 1
+        self.commit_point = offset + 1
         self.changes += 1
         return True
 
@@ -63,7 +63,7 @@ class OffsetTracker:
         offset = -1
         for _ in range(count):
             offset = popleft()
-        self.position = offset + 1
+        self.commit_point = offset + 1
         self.changes += 1
 
     def finish_row(self, first: int, last: int, count: int) -> bool:
@@ -79,15 +79,16 @@ class OffsetTracker:
 
     @property
     def blocking(self) -> int | None:
-        """The lowest delivered offset that is not finished: the one that holds the position back."""
+        """The lowest delivered offset that is not finished: the one that holds the commit point back."""
         try:
             return self._pending[0]
         except IndexError:  # not looked at before: the poll thread glances at it without its owner's lock
             return None
 
     def __len__(self) -> int:
-        """How many delivered offsets the position has not passed."""
+        """How many delivered offsets the commit point has not passed."""
         return len(self._pending)
 
     def __repr__(self) -> str:
-        return f"<OffsetTracker position={self.position} pending={len(self)} beyond={len(self.finished)}>"
+        beyond = len(self.finished)
+        return f"<OffsetTracker commit_point={self.commit_point} pending={len(self)} beyond={beyond}>"

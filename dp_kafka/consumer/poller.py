@@ -21,24 +21,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from dp_kafka.config.rdkafka import consumer_properties, is_kip_848
 from dp_kafka.consumer.client import ClientFactory
 from dp_kafka.consumer.clienterrors import ClientErrors
 from dp_kafka.consumer.context import GroupContext
-from dp_kafka.consumer.membership import POLL_SECONDS, Membership
+from dp_kafka.consumer.membership import Membership
 from dp_kafka.consumer.session import Session
-from dp_kafka.errors import KafkaClientError, NotInitialisedError
-from dp_kafka.logs import error_text, log_error, log_event
+from dp_kafka.initialisation import initialise
+from dp_kafka.logs import log_error
 from dp_kafka.retry import get_retry_time
 
-__all__ = ["INIT_SECONDS", "Poller"]
+__all__ = ["Poller"]
 
 logger = logging.getLogger("dp_kafka.consumer")
 
-#: How long one attempt at initialisation waits for a broker's answer.
-INIT_SECONDS = 5.0
 #: How often librdkafka gives statistics where they have to tell of an empty assignment, in milliseconds.
 STATISTICS_MS = 500
 
@@ -105,7 +103,9 @@ class Poller(threading.Thread):
         """Initialise, then be a member of the group from each start to its stop, until the close."""
         context = self._context
         try:
-            self._initialise()
+            if self._initialise(self._client):
+                context.trouble.connected()
+                self._control.set_initialised()
             attempt = 1
             while self._wait_running():
                 try:
@@ -126,6 +126,22 @@ class Poller(threading.Thread):
             self._control.drained.set()
             self._close_client()
 
+    def _initialise(self, client: Any) -> bool:
+        context = self._context
+        return initialise(
+            client,
+            self._control.initialisation,
+            config=context.config,
+            topic=context.config.topic,
+            callbacks=self._errors,
+            serve=lambda: self._errors.poll(client),
+            what="consumer group",
+            report=context.report,
+            pulse=context.pulse,
+            logger=logger,
+            fields=context.fields,
+        )
+
     def _wait_running(self) -> bool:
         self._context.pulse.rest()
         return self._control.wait_running()
@@ -144,7 +160,7 @@ class Poller(threading.Thread):
         finally:
             # Counted, and the session put away, before anything is let go: whoever asks for the number must
             # not see it vanish. close() sets its deadline before it says that the consumer closes.
-            closing = self._control.closing or self._control.remaining() is not None
+            closing = self._control.closing or self._control.deadline.is_set
             self._left = membership.session.in_hand() if closing else 0
             if closing:
                 self._control.settle(finished=membership.is_finished())
@@ -156,7 +172,8 @@ class Poller(threading.Thread):
 
     def _session_failed(self, error: Exception, attempt: int) -> int:
         """Report a failed session and wait before the next one; the number of the next attempt."""
-        context, pause = self._context, self._pause_after(attempt)
+        context, config = self._context, self._config
+        pause = get_retry_time(attempt, config.min_retry_period, config.max_retry_period)
         fields = {**context.fields, "attempt": attempt, "retry_in_seconds": round(pause, 3)}
         log_error(logger, "consuming failed, it is begun again", error, fields)
         context.report(error)
@@ -166,63 +183,6 @@ class Poller(threading.Thread):
         self._control.wait_not_running(pause)
         self._control.set_stopped()
         return attempt + 1
-
-    def _pause_after(self, attempt: int) -> float:
-        return get_retry_time(attempt, self._config.min_retry_period, self._config.max_retry_period)
-
-    # -- initialisation -------------------------------------------------------------------------------
-
-    def _initialise(self) -> None:
-        context, attempt = self._context, 1
-        while not self._control.closing:
-            try:
-                self._probe(attempt)
-            except Exception as error:  # noqa: BLE001  # reported, and tried again
-                pause = self._pause_after(attempt)
-                if attempt == 1 or not isinstance(error, NotInitialisedError):
-                    context.report(error)
-                fields = {**context.fields, "attempt": attempt, "retry_in_seconds": round(pause, 3)}
-                log_event(
-                    logger, logging.WARNING, "initialisation failed", {**fields, "error": error_text(error)}
-                )
-                self._control.set_init_failed(error)
-                attempt += 1
-                context.pulse.rest()
-                self._control.wait_init_retry(pause)
-            else:
-                context.trouble.connected()
-                self._control.set_initialised()
-                return
-
-    def _probe(self, attempt: int) -> None:
-        """Wait until a broker has answered; it creates no topic.
-
-        Waits longer from try to try, so that a slow broker gets its time and one that is away costs little.
-
-        Raises:
-            NotInitialisedError: none did.
-            KafkaClientError: a broker answered that it wants nothing of us.
-        """
-        client = self._client
-        until = time.monotonic() + INIT_SECONDS
-        timeout = POLL_SECONDS * 2 ** min(attempt - 1, 5)
-        while not self._control.closing:
-            self._context.pulse.beat(time.monotonic())
-            try:
-                client.list_topics(topic=self._config.topic, timeout=timeout)
-            except KafkaException as error:
-                if error.args[0].code() not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
-                    raise KafkaClientError.from_kafka_error(error.args[0]) from error
-            else:
-                return
-            self._errors.poll(client)
-            if self._errors.all_down or time.monotonic() >= until:
-                raise NotInitialisedError(
-                    f"failed to create a new consumer group: no broker of {list(self._config.broker_addrs)} "
-                    "answered; it is tried again in the background",
-                    log_data=dict(self._context.fields),
-                )
-            timeout = min(2 * timeout, INIT_SECONDS)
 
     # -- the client -----------------------------------------------------------------------------------
 

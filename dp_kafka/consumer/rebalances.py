@@ -157,7 +157,7 @@ class Rebalances:
         until = min(time.monotonic() + max(WAIT_SECONDS, self._committer.pause_seconds), patience)
         while not self._control.is_over(until):
             self._context.pulse.beat(time.monotonic())
-            self._control.wait_over(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
+            self._control.deadline.wait(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
 
     def _after_removal(self) -> None:
         if self._context.lag is not None:
@@ -169,7 +169,7 @@ class Rebalances:
         """Drop lanes whatever is in hand; that of handlers is remembered, until they have ended."""
         self._session.remove(lanes)
         # What users have taken themselves may never come back.
-        if self._control.has_workers:
+        if self._context.handlers_end:
             self._context.dropped.add(lanes)
 
     def _lanes_of(self, partitions: list[TopicPartition]) -> list[Lane]:

@@ -13,8 +13,8 @@ from dp_kafka.admin.groups import GroupInfo, describe_group
 from dp_kafka.admin.offsets import GroupOffsets, commit_offsets, ends_of, starts_of
 from dp_kafka.admin.topics import topic_info
 from dp_kafka.drain.config import DrainProgress, DrainResult, DrainTopicConfig, DrainTopicInput
-from dp_kafka.drain.member import Member
 from dp_kafka.errors import DpKafkaError, DrainError, KafkaClientError
+from dp_kafka.groupmember import Member
 from dp_kafka.logs import log_error, log_event
 
 __all__ = ["TopicDrain"]

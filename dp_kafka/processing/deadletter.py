@@ -78,11 +78,11 @@ class DeadLetters:
 
         def with_dead_letters(*args: Any) -> None:
             messages = handled_messages(args)
-            letters: list[_Letter] = [m.letter for m in messages if m.letter is not None]
+            letters: list[_Letter] = [m._letter for m in messages if m._letter is not None]
             causes = [letter.cause for letter in letters]
             again: list[tuple[Message, float]] = []
             if letters:
-                messages = [message for message in messages if message.letter is None]
+                messages = [message for message in messages if message._letter is None]
                 args = (*args[:-1], list(messages))
             if messages:
                 try:
@@ -156,11 +156,11 @@ class DeadLetters:
         if not letter.reported.wait(max(0.0, until - time.monotonic())):
             letter.failure = TimeoutError("the broker has not answered in time")
         if letter.failure is None:
-            message.letter = None
+            message._letter = None
             log_error(logger, "message given up, it is in the dead letter topic", letter.cause, fields)
             return None
         letter.tries += 1
-        message.letter = letter
+        message._letter = letter
         pause = get_retry_time(letter.tries, _MIN_PERIOD, _MAX_PERIOD)
         log_event(
             logger,

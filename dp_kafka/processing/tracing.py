@@ -48,7 +48,7 @@ class ProcessSpans:
         def traced(*args: Any) -> object:
             handled = args[-1]
             # Here for its dead letter alone, which could not be sent before: its handler is done.
-            if isinstance(handled, Message) and handled.letter is not None:
+            if isinstance(handled, Message) and handled._letter is not None:
                 return handler(*args)
             span: Span = trace.INVALID_SPAN
             token: Token[Context] | None = None
@@ -85,7 +85,7 @@ class ProcessSpans:
         )
         # With the baggage that came along.
         context = trace.set_span_in_context(span, came_with)
-        message.process_context = context
+        message._process_context = context
         return span, context
 
     def _batch(self, batch: list[Message]) -> Span:

@@ -9,19 +9,19 @@ Guarantees:
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 
+from dp_kafka.closing import LOOK_SECONDS, ClosingThread, Deadline
 from dp_kafka.errorlog import ErrorLog
 from dp_kafka.health.checks import BrokerCheck
-from dp_kafka.interrupts import Beginning, is_owned
 from dp_kafka.logs import log_error, log_event, log_still_running
 from dp_kafka.producer.channels import ProducerChannels
 from dp_kafka.producer.delivery import DeliveryThread
 from dp_kafka.producer.output import OutputThread
 from dp_kafka.producer.sender import Sender
+from dp_kafka.threads import OnDemandThread
 
 __all__ = ["GRACE_SECONDS", "CloseThread"]
 
@@ -33,11 +33,9 @@ GRACE_SECONDS = 0.6
 INITIALISATION_SECONDS = 10.0
 #: How long it waits for the client to go, once each message has its report.
 LET_GO_SECONDS = 10.0
-#: The longest wait before it looks again at a deadline that a later close() may have brought forward.
-LOOK_SECONDS = 0.05
 
 
-class CloseThread(threading.Thread):
+class CloseThread(ClosingThread):
     """Closes one producer, once."""
 
     def __init__(
@@ -46,87 +44,56 @@ class CloseThread(threading.Thread):
         channels: ProducerChannels,
         delivery: DeliveryThread,
         sender: Sender,
-        output_thread: Callable[[], OutputThread | None],
+        output: OnDemandThread[OutputThread],
         error_log: ErrorLog,
         brokers: BrokerCheck,
     ) -> None:
-        """Args: `output_thread` gives it if it runs; none starts once the output channel is closed."""
-        super().__init__(name=f"dp-kafka:close:{topic}", daemon=True)
+        """Args: `output` starts none once the output channel is closed."""
+        super().__init__(topic, Deadline())
         self._fields = {"topic": topic}
         self._channels = channels
         self._delivery = delivery
         self._sender = sender
-        self._output_thread = output_thread
+        self._output = output
         self._error_log = error_log
         self._brokers = brokers
-        #: Guards the deadline, of time.monotonic(). Reentrant, as a signal handler may close on top of it.
-        self._lock = threading.RLock()
-        self._deadline: float | None = None
-        self._beginning = Beginning()
-        #: Whether a close has begun; for good.
-        self.begun = False
-        #: Taken by who runs. A Ctrl-C just behind the start of the thread makes the next close() begin again.
-        self._once = threading.Lock()
-        #: How many messages had to be left.
-        self.left = 0
 
-    def begin(self, deadline: float | None) -> None:
-        """Begin to close, if this is the first call; a later one may bring the deadline forward."""
-        if deadline is not None:
-            with self._lock:
-                self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
-        with self._beginning.attempt() as first:
-            if not first:
-                return
-            self.begun = True
-            try:
-                # A thread of its own, as the caller may be one of those that it has to wait for.
-                self.start()
-            except RuntimeError:
-                # While the interpreter shuts down no thread can be started.
-                self.run()
+    def _waited_for(self) -> Collection[threading.Thread | None]:
+        return (self._delivery, self._output.thread)
 
-    def interrupted(self) -> bool:
-        """Whether the calling thread is a signal handler's, on top of a `begin` of its own."""
-        return self._beginning.interrupted() or is_owned(self._lock)
+    def _failed(self, error: BaseException) -> None:
+        self._channels.errors.put(error)
+        log_error(logger, "closing the producer failed", error, self._fields)
 
-    def run(self) -> None:
-        """Close, and tell."""
-        if not self._once.acquire(blocking=False):
-            return
-        try:
-            self._close()
-        except BaseException as error:  # noqa: BLE001  # whoever waits for the end must get it
-            log_error(logger, "closing the producer failed", error, self._fields)
-            self._channels.errors.put(error)
-        finally:
-            self._sender.close()
-            self._delivery.end()
-            self._channels.errors.close()
-            self._channels.closed.set()
-            # Nobody waits for this: letting its client go may take as long as the resolution of a name.
-            self._brokers.close()
+    def _finish(self) -> None:
+        self._sender.close()
+        self._delivery.end()
+        self._channels.errors.close()
+        self._channels.closed.set()
+        # Nobody waits for this: letting its client go may take as long as the resolution of a name.
+        self._brokers.close()
 
     def _close(self) -> None:
         channels, delivery, sender = self._channels, self._delivery, self._sender
         # 1. Who waits for the initialisation is told that it will not come.
         sender.refuse(sender.closed_error)
-        delivery.begin_close()
+        delivery.initialisation.close()
         # 2. The output channel takes no more; what it holds is sent, while the deadline allows.
         channels.output.close()
-        output = self._output_thread()
+        output = self._output.thread
         if output is not None:
             self._drain(output)
         # 3. No further send: what was accepted before is in librdkafka's queue now.
         sender.close()
         # 4. Deliver it, while the deadline allows.
-        while delivery.is_alive() and delivery.flush(LOOK_SECONDS) and not self._is_over():
+        while delivery.is_alive() and delivery.flush(LOOK_SECONDS) and not self._deadline.has_passed():
             pass
         # 5. The delivery thread gives up the rest, each message with its error, and lets the client go.
         delivery.end()
         # Not for ever, without a deadline either: nobody waits for a message any more, and where a broker's
         # name can't be resolved librdkafka's thread may hang. In a forked process glibc may never answer.
-        self._join(delivery, GRACE_SECONDS, time.monotonic() + LET_GO_SECONDS)
+        until = time.monotonic() + LET_GO_SECONDS
+        self._join(delivery, GRACE_SECONDS, lambda: time.monotonic() >= until)
         self.left = delivery.left() + channels.output.left()
         if not delivery.is_alive():
             # Done already, unless it died before its time.
@@ -145,9 +112,9 @@ class CloseThread(threading.Thread):
         # Without a deadline a cluster that is away would hold the close for ever.
         until = time.monotonic() + INITIALISATION_SECONDS
         initialised = self._delivery.initialised
-        while self._deadline is None and self._drains(output) and not initialised.wait(LOOK_SECONDS):
+        while not self._deadline.is_set and self._drains(output) and not initialised.wait(LOOK_SECONDS):
             output.hurry = time.monotonic() >= until
-        while self._drains(output) and not self._is_over():
+        while self._drains(output) and not self._deadline.has_passed():
             output.join(LOOK_SECONDS)
         output.hurry = True
         self._join(output, GRACE_SECONDS)
@@ -155,15 +122,6 @@ class CloseThread(threading.Thread):
     def _drains(self, output: OutputThread) -> bool:
         """Whether more can be sent: without the delivery thread nobody makes room in librdkafka's queue."""
         return output.is_alive() and self._delivery.is_alive()
-
-    def _join(self, thread: threading.Thread, grace: float = 0.0, until: float = math.inf) -> None:
-        """Join a thread until it ends, or until `grace` seconds after the deadline, or until that time."""
-        while thread.is_alive() and not self._is_over(grace) and time.monotonic() < until:
-            thread.join(LOOK_SECONDS)
-
-    def _is_over(self, grace: float = 0.0) -> bool:
-        deadline = self._deadline
-        return deadline is not None and time.monotonic() >= deadline + grace
 
     def _log_left(self, running: list[threading.Thread]) -> None:
         if self.left:

@@ -21,15 +21,17 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
-from dp_kafka.interrupts import in_a_log_handler, is_owned
+from dp_kafka.initialisation import INIT_SECONDS
+from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
 from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread
-from dp_kafka.producer.delivery import INIT_SECONDS, ClientFactory, DeliveryThread, confluent_producer
+from dp_kafka.producer.delivery import ClientFactory, DeliveryThread, confluent_producer
 from dp_kafka.producer.exit import close_at_exit
 from dp_kafka.producer.output import OutputThread
 from dp_kafka.producer.sender import Sender
 from dp_kafka.producer.vitals import Vitals
+from dp_kafka.threads import OnDemandThread
 
 __all__ = ["Producer"]
 
@@ -82,9 +84,6 @@ class Producer:
         if not isinstance(config, ProducerConfig):
             raise ConfigError(f"a Producer takes a ProducerConfig, but got {type(config).__name__}")
         self._topic = config.topic
-        #: Guards the output thread. Reentrant, as a signal handler that closes may come on top of its start.
-        self._lock = threading.RLock()
-        self._output: OutputThread | None = None
         self._forked = False
         errors = ErrorsChannel(ERRORS_KEPT)
         self._error_log = ErrorLog(
@@ -95,15 +94,17 @@ class Producer:
         brokers = broker_check or BrokerCheck(config)
         report = Explainer(errors.put, brokers, config.topic)
         self._delivery = DeliveryThread(config, client_factory, report, self._close_soon)
-        output = OutputChannel(OUTPUT_KEPT, self._start_output)
         self._sender = Sender(config, self._delivery)
+        # Not once the channel is closed: put() will say so, and the closing thread may have looked for it.
+        self._output = OnDemandThread(self._output_thread, wanted=lambda: not self._channels.output.closed)
+        output = OutputChannel(OUTPUT_KEPT, self._output.start)
         self._send: Callable[..., None] = self._sender.send
         if config.otel_enabled:
             # Imported here, so that OpenTelemetry costs nothing where it is off.
             from dp_kafka.tracing.sending import SendTracing, TracedOutputChannel
 
             tracing = SendTracing(config)
-            output = TracedOutputChannel(OUTPUT_KEPT, self._start_output, tracing)
+            output = TracedOutputChannel(OUTPUT_KEPT, self._output.start, tracing)
             self._send = tracing.traced(self._sender)
         self._channels = ProducerChannels(
             output=output,
@@ -112,20 +113,20 @@ class Producer:
             closer=Signal(self._close_soon),
             closed=Signal(),
         )
-        self._vitals = Vitals(self._delivery, self._output_thread, lambda: self._closer.begun, brokers)
+        self._vitals = Vitals(self._delivery, self._output, lambda: self._closer.begun, brokers)
         self._closer = CloseThread(
             self._topic,
             self._channels,
             self._delivery,
             self._sender,
-            self._output_thread,
+            self._output,
             self._error_log,
             brokers,
         )
         forks.track(self, Producer._after_fork)
         close_at_exit(self)
         self._delivery.start()
-        self._delivery.wait_first_attempt(CONSTRUCTOR_SECONDS)
+        self._delivery.initialisation.wait_first_try(CONSTRUCTOR_SECONDS)
 
     # -- what it is ---------------------------------------------------------------------------------
 
@@ -266,7 +267,7 @@ class Producer:
             NotInitialisedError: none answered; it is tried again in the background all the same.
             ClosedError: the producer is closing.
         """
-        self._delivery.initialise(2 * INIT_SECONDS)
+        self._delivery.initialisation.request(2 * INIT_SECONDS)
 
     def flush(self, timeout: float | None = None) -> int:
         """Wait until every message sent so far is delivered or reported; how many are not.
@@ -277,10 +278,10 @@ class Producer:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         output = self._channels.output
-        if threading.current_thread() not in (self._delivery, self._output):
+        if threading.current_thread() not in (self._delivery, self._output.thread):
             if timeout is None and output.unfinished_tasks:
                 # Else nothing bounds the wait for what the output channel holds.
-                self._delivery.wait_initialised(2 * INIT_SECONDS)
+                self._delivery.initialisation.wait(2 * INIT_SECONDS)
             if self._delivery.initialised.is_set() or timeout is not None:
                 output.wait_sent(timeout)
         remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -299,7 +300,7 @@ class Producer:
             return 0
         self._closer.begin(None if timeout is None else time.monotonic() + timeout)
         current = threading.current_thread()
-        if current in (self._delivery, self._output, self._closer) or self._interrupted():
+        if current in (self._delivery, self._output.thread, self._closer) or self._interrupted():
             return 0
         if current is self._error_log.thread:
             return 0
@@ -342,29 +343,16 @@ class Producer:
 
     # -- threads ------------------------------------------------------------------------------------
 
-    def _start_output(self) -> None:
-        with self._lock:
-            # Closed: put() will say so. The closing thread may have looked for this thread already.
-            if self._output is None and not self._channels.output.closed:
-                output = self._output = OutputThread(
-                    self._topic,
-                    self._channels.output,
-                    self._channels.initialised,
-                    self._sender,
-                    self._channels.errors.put,
-                    self._close_soon,
-                )
-                try:
-                    output.start()
-                except BaseException:
-                    # No thread can be started, say: the next put tries again, instead of waiting for nobody.
-                    if output.ident is None:
-                        self._output = None
-                    raise
-
-    def _output_thread(self) -> OutputThread | None:
-        with self._lock:
-            return self._output
+    def _output_thread(self) -> OutputThread:
+        channels = self._channels
+        return OutputThread(
+            self._topic,
+            channels.output,
+            channels.initialised,
+            self._sender,
+            channels.errors.put,
+            self._close_soon,
+        )
 
     def _close_soon(self) -> None:
         self._closer.begin(None)
@@ -376,9 +364,9 @@ class Producer:
     def _interrupted(self) -> bool:
         """Whether the calling thread is a signal or log handler's, on top of what has to go on first."""
         channels = self._channels
-        own = (self._closer, self._sender, self._delivery, self._error_log)
+        own = (self._closer, self._sender, self._delivery, self._error_log, self._output)
         parts = (*own, channels.output, channels.errors)
-        return in_a_log_handler() or is_owned(self._lock) or any(part.interrupted() for part in parts)
+        return in_a_log_handler() or any(part.interrupted() for part in parts)
 
     def _after_fork(self) -> None:
         """Switch this producer off, in a forked child. Takes no lock: its owner may not exist here."""

@@ -208,11 +208,11 @@ class Sender:
         if self._refusal is not None:
             raise self._refusal()
         deadline = None if timeout is None else time.monotonic() + timeout
-        if timeout is None or not self._delivery.wait_initialised(timeout):
+        if timeout is None or not self._delivery.initialisation.wait(timeout):
             # Looked at again: who waits is woken when the producer closes.
             if self._refusal is not None:
                 raise self._refusal()
-            reason = self._delivery.init_error
+            reason = self._delivery.initialisation.error
             raise NotInitialisedError(
                 f"the producer of {self._topic} is not initialised: no broker of "
                 f"{list(self._config.broker_addrs)} has answered yet, it is tried again in the background",

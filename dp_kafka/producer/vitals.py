@@ -9,6 +9,7 @@ from dp_kafka.health.checks import BrokerCheck, ClientView, check_client
 from dp_kafka.health.state import CheckState
 from dp_kafka.producer.delivery import DeliveryThread
 from dp_kafka.producer.output import OutputThread
+from dp_kafka.threads import OnDemandThread
 
 __all__ = ["DELIVERY_STUCK_SECONDS", "Vitals"]
 
@@ -23,12 +24,12 @@ class Vitals:
     def __init__(
         self,
         delivery: DeliveryThread,
-        output_thread: Callable[[], OutputThread | None],
+        output: OnDemandThread[OutputThread],
         closing: Callable[[], bool],
         brokers: BrokerCheck,
     ) -> None:
         self._delivery = delivery
-        self._output_thread = output_thread
+        self._output = output
         self._closing = closing
         self._brokers = brokers
 
@@ -51,7 +52,7 @@ class Vitals:
     @property
     def crash(self) -> BaseException | None:
         """What the first of the threads that died has died of."""
-        output = self._output_thread()
+        output = self._output.thread
         return self._delivery.pulse.crash or (None if output is None else output.pulse.crash)
 
     def stuck_or_dead(self, stuck_after: float) -> list[str]:
@@ -59,7 +60,7 @@ class Vitals:
         limit = min(stuck_after, DELIVERY_STUCK_SECONDS)
         now = time.monotonic()
         problems = [self._delivery.pulse.problem("delivery thread", now, limit)]
-        output = self._output_thread()
+        output = self._output.thread
         if output is not None:
             # Never stuck: it may wait for room and for the initialisation as long as that takes.
             problems.append(output.pulse.problem("output thread", now, limit))

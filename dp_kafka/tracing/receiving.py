@@ -88,5 +88,5 @@ def message_attributes(message: Message) -> Attributes:
 def enter_trace(message: Message) -> None:
     """Make the current context that of a message: of its process span, else of the span it was sent in."""
     with contained:
-        context: Context | None = message.process_context
+        context: Context | None = message._process_context
         attach(extract(message.headers) if context is None else context)

@@ -14,7 +14,7 @@ from .pages import ROOT
 PAGE = ROOT / "docs" / "logging.md"
 
 #: What passes librdkafka's own lines on, which are its text.
-PASSES_ON = {"dp_kafka/drain/member.py"}
+PASSES_ON = {"dp_kafka/groupmember.py"}
 _ROW = re.compile(r"^\| `(?P<event>[^`]+)`(?P<mark> [†‡])? \| (?P<rest>.*) \|$")
 _LOGGER = re.compile(r"^## (dp_kafka\..*)$")
 

@@ -255,7 +255,7 @@ def test_a49_close_between_two_attempts_leaves_no_client_behind() -> None:
     for _ in range(5):
         config = ProducerConfig([nobody()], "t", min_retry_period=0.01, max_retry_period=0.02)
         producer = Producer(config, client_factory=factory)
-        eventually(lambda producer=producer: producer._delivery._tried >= 2)
+        eventually(lambda producer=producer: producer._delivery.initialisation._tried >= 2)
         assert producer.close(timeout=PATIENCE) == 0
         del producer
     assert len(made) == 5

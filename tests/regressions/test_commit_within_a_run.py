@@ -50,9 +50,9 @@ def test_a_commit_point_that_is_known_is_counted_first() -> None:
     run.done = 1
     first = lane.commit_point()
     assert first is not None
-    assert first.position == 1
+    assert first.offset == 1
     assert lane.commit_point(first.change) is None
     run.done = 2
     second = lane.commit_point(first.change)
     assert second is not None
-    assert second.position == 2
+    assert second.offset == 2

@@ -108,4 +108,4 @@ def test_a_run_ends_when_finished_offsets_come() -> None:
     run.messages[1].commit_and_release()
     point = lane.commit_point()
     assert point is not None
-    assert (point.position, point.metadata) == (4, "")
+    assert (point.offset, point.metadata) == (4, "")

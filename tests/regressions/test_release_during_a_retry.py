@@ -43,7 +43,7 @@ def test_a_message_that_is_released_while_it_waits_for_its_retry_is_not_handled_
         assert message.offset == offset
         assert lane.in_hand == 1
         message.commit_and_release()
-    assert lane.offsets.position == 4
+    assert lane.offsets.commit_point == 4
     assert lane.buffered() == (0, 0)
     with pytest.raises(Empty):
         take(session)
@@ -80,7 +80,7 @@ def test_a_message_that_is_released_when_the_time_of_its_retry_has_come_is_not_h
         lane.advance_all(row, finish=True)
     assert sorted(handled) == rest
     assert lane.in_hand == 0
-    assert lane.offsets.position == 6
+    assert lane.offsets.commit_point == 6
     assert lane.buffered() == (0, 0)
 
 
@@ -135,4 +135,4 @@ def test_a_partition_is_left_at_once_when_its_message_was_released_during_its_pa
     lane.drain()
     failed.commit_and_release()
     assert session.wait_idle([lane], 0)
-    assert lane.offsets.position == 2
+    assert lane.offsets.commit_point == 2

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from dp_kafka import ClosedError, NotInitialisedError, State
+from dp_kafka import State
 from dp_kafka.consumer.control import Control
 from tests.waiting import PATIENCE, WatchedCondition, in_thread
 
@@ -149,34 +149,3 @@ def test_a_stop_while_it_closes_waits_for_the_word_whether_all_was_finished(fini
     control.settle(finished=not finished)  # only the first word counts
     assert waiter.result(PATIENCE) is finished
     assert control.stop_and_wait(0) is finished
-
-
-def test_initialise_waits_for_the_attempt_that_it_asked_for() -> None:
-    control = Control()
-    control.machine.condition = WatchedCondition()
-    caller = in_thread(lambda: control.initialise(PATIENCE))
-    assert waiting(control).wait(PATIENCE)
-    control.set_init_failed(NotInitialisedError("no broker"))
-    with pytest.raises(NotInitialisedError, match="no broker"):
-        caller.result(PATIENCE)
-
-
-def test_a_caller_of_initialise_is_told_of_the_close() -> None:
-    control = Control()
-    control.machine.condition = WatchedCondition()
-    caller = in_thread(lambda: control.initialise(PATIENCE))
-    assert waiting(control).wait(PATIENCE)
-    control.close()
-    with pytest.raises(ClosedError):
-        caller.result(PATIENCE)
-
-
-def test_initialise_cuts_the_pause_between_attempts_short() -> None:
-    control = Control()
-    control.machine.condition = WatchedCondition()
-    poll_thread = in_thread(lambda: control.wait_init_retry(PATIENCE))
-    assert waiting(control).wait(PATIENCE)
-    caller = in_thread(lambda: control.initialise(PATIENCE))
-    poll_thread.result(PATIENCE)
-    control.set_initialised()
-    caller.result(PATIENCE)

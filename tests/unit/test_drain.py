@@ -21,8 +21,8 @@ from dp_kafka.drain import (
     drain_topics,
 )
 from dp_kafka.drain import topic as topic_module
-from dp_kafka.drain.member import Member
 from dp_kafka.drain.topic import TopicDrain
+from dp_kafka.groupmember import Member
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CLASSIC, INCREMENTAL, committed_offset
 from tests.waiting import PATIENCE, Logged

@@ -229,6 +229,8 @@ def test_a_signal_handler_may_close_on_top_of_a_close_and_of_what_holds_a_lock(
     "lock",
     [
         "_control._condition",
+        "_control.deadline._condition",
+        "_control.initialisation._condition",
         "_handlers._lock",
         "_error_log._lock",
         "channels.upstream.mutex",
@@ -567,7 +569,7 @@ def test_closed_is_set_though_closing_itself_fails(
     group = consuming(consumer_group(topic()))
     mishap = RuntimeError("a mistake of ours")
 
-    def fails(_: object) -> None:
+    def fails(*_: object) -> None:
         raise mishap
 
     group._closer._join = fails  # type: ignore[method-assign]

@@ -26,8 +26,8 @@ def take(session: Session) -> Message:
     return session.upstream.get(block=False)
 
 
-def position(lane: Lane) -> int | None:
-    return lane.offsets.position
+def commit_point(lane: Lane) -> int | None:
+    return lane.offsets.commit_point
 
 
 def batch_of(session: Session, *offsets: int) -> tuple[Lane, list[Message]]:
@@ -79,7 +79,7 @@ def test_a_lane_goes_on_behind_a_message_that_was_put_back(ordering: Ordering) -
         handled.append(message.offset)
         message.commit_and_release()
     assert sorted(handled) == [2, 3, 4, 5]
-    assert position(lane) == 6
+    assert commit_point(lane) == 6
 
 
 # -- batches ----------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ def test_a_lane_goes_on_behind_a_message_that_was_put_back(ordering: Ordering) -
 def test_a_batch_of_one_message_is_finished() -> None:
     lane, batch = batch_of(new_session(), 1)
     lane.advance_all(batch, finish=True)
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     assert lane.in_hand == 0
 
 
@@ -106,7 +106,7 @@ def test_a_batch_of_which_a_message_was_marked_before_is_finished_to_its_end() -
     lane, batch = batch_of(new_session(), 1, 2, 3)
     assert batch[1].mark()
     lane.advance_all(batch, finish=True)
-    assert position(lane) == 4
+    assert commit_point(lane) == 4
     assert lane.in_hand == 0
 
 
@@ -116,7 +116,7 @@ def test_a_message_that_its_batch_handler_released_is_not_released_again() -> No
     assert lane.in_hand == 2
     lane.advance_all(batch, finish=True)
     assert lane.in_hand == 0
-    assert position(lane) == 4
+    assert commit_point(lane) == 4
 
 
 @pytest.mark.parametrize("ordering", [Ordering.PARTITION, Ordering.KEY])
@@ -257,7 +257,7 @@ def test_offsets_that_are_missing_in_a_delivery_hold_nothing_back(offsets: tuple
         message = take(session)
         assert message.offset == offset
         message.commit_and_release()
-    assert position(lane) == offsets[-1] + 1
+    assert commit_point(lane) == offsets[-1] + 1
     assert len(lane.offsets) == 0
 
 
@@ -270,12 +270,12 @@ def test_what_is_finished_beyond_a_message_is_known_once_it_was_told() -> None:
     take(session).mark()
     point = lane.commit_point()
     assert point is not None
-    assert (point.position, decode(point.position, point.metadata)) == (1, [2])
+    assert (point.offset, decode(point.offset, point.metadata)) == (1, [2])
     assert lane.commit_point(point.change) is None
     take(session).mark()
     again = lane.commit_point(point.change)
     assert again is not None
-    assert decode(again.position, again.metadata) == [2, 3]
+    assert decode(again.offset, again.metadata) == [2, 3]
 
 
 # -- an earlier assignment's offsets ----------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_where_a_partition_starts_is_committed_if_the_group_has_it_not() -> None
     assert session.commits.wanted is True
     point = lane.commit_point(lane.committed)
     assert point is not None
-    assert (point.position, point.metadata) == (5, "")
+    assert (point.offset, point.metadata) == (5, "")
     assert point.change > lane.committed
     assert lane.commit_point(point.change) is None
 

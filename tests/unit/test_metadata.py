@@ -152,8 +152,8 @@ class RestartedPartition(RuleBasedStateMachine):
         tracker = self.tracker
         if tracker.finished and tracker.blocking is not None:
             self.committed = tracker.blocking, encode(tracker.blocking, sorted(tracker.finished))
-        elif tracker.position is not None:
-            self.committed = tracker.position, ""
+        elif tracker.commit_point is not None:
+            self.committed = tracker.commit_point, ""
         else:
             return
         self.told_to_broker = set(self.finished_here)

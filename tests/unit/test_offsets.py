@@ -28,18 +28,18 @@ def orders(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     return offsets, draw(st.permutations(offsets))
 
 
-def expected_position(offsets: list[int], finished: set[int]) -> int | None:
+def expected_commit_point(offsets: list[int], finished: set[int]) -> int | None:
     """One after the last of those that are finished without one unfinished before them."""
-    position = None
+    commit_point = None
     for offset in offsets:
         if offset not in finished:
             break
-        position = offset + 1
-    return position
+        commit_point = offset + 1
+    return commit_point
 
 
 @given(orders())
-def test_any_order_of_finishing_gives_the_highest_position_that_is_safe(
+def test_any_order_of_finishing_gives_the_highest_commit_point_that_is_safe(
     drawn: tuple[list[int], list[int]],
 ) -> None:
     offsets, order = drawn
@@ -49,14 +49,14 @@ def test_any_order_of_finishing_gives_the_highest_position_that_is_safe(
     for offset in order:
         assert tracker.finish(offset)
         finished.add(offset)
-        assert tracker.position == expected_position(offsets, finished)
+        assert tracker.commit_point == expected_commit_point(offsets, finished)
         unfinished = [each for each in offsets if each not in finished]
         assert tracker.blocking == (unfinished[0] if unfinished else None)
         assert sorted(tracker.finished) == sorted(
-            each for each in finished if tracker.position is None or each >= tracker.position
+            each for each in finished if tracker.commit_point is None or each >= tracker.commit_point
         )
         assert len(tracker) == len(unfinished) + len(tracker.finished)
-    assert tracker.position == offsets[-1] + 1
+    assert tracker.commit_point == offsets[-1] + 1
     assert len(tracker) == 0
 
 
@@ -78,7 +78,7 @@ def test_deliveries_and_finishing_may_alternate(seed: int) -> None:
             following = fresh[-1] + 1
             tracker.add(fresh)
             delivered += fresh
-        assert tracker.position == expected_position(delivered, finished)
+        assert tracker.commit_point == expected_commit_point(delivered, finished)
 
 
 @given(orders())
@@ -88,19 +88,19 @@ def test_finishing_twice_changes_nothing(drawn: tuple[list[int], list[int]]) -> 
     tracker.add(offsets)
     for offset in order:
         assert tracker.finish(offset)
-        position = tracker.position
+        commit_point = tracker.commit_point
         assert not tracker.finish(offset)
-        assert tracker.position == position
+        assert tracker.commit_point == commit_point
 
 
-def test_nothing_finished_is_no_position() -> None:
+def test_nothing_finished_is_no_commit_point() -> None:
     tracker = OffsetTracker()
-    assert tracker.position is None
+    assert tracker.commit_point is None
     assert tracker.blocking is None
     tracker.add([7, 8])
-    assert tracker.position is None
+    assert tracker.commit_point is None
     tracker.finish(8)
-    assert tracker.position is None
+    assert tracker.commit_point is None
     assert tracker.blocking == 7
 
 
@@ -110,7 +110,7 @@ def test_what_was_never_delivered_cannot_be_finished() -> None:
     tracker.add([5, 6])
     assert not tracker.finish(4)
     assert not tracker.finish(7)
-    assert tracker.position is None
+    assert tracker.commit_point is None
 
 
 @given(offset_lists, st.data())
@@ -125,13 +125,13 @@ def test_a_row_is_finished_at_once_only_if_it_is_the_lowest_that_was_delivered(
     last = data.draw(st.just(offsets[min(count, len(offsets)) - 1]) | st.sampled_from(offsets))
     lowest = count <= len(offsets) and first == offsets[0] and last == offsets[count - 1]
     assert tracker.finish_row(first, last, count) == lowest
-    assert tracker.position == (last + 1 if lowest else None)
+    assert tracker.commit_point == (last + 1 if lowest else None)
     assert len(tracker) == len(offsets) - (count if lowest else 0)
     assert (tracker.changes > 0) == lowest
 
 
 def test_what_is_told_to_the_broker_changes_with_everything_that_is_finished() -> None:
-    """Whoever commits compares `changes`: what is finished beyond the position counts, a repetition not."""
+    """Whoever commits compares `changes`: what is finished further on counts, a repetition not."""
     tracker = OffsetTracker()
     tracker.add(range(10))
     seen = [tracker.changes]
@@ -151,4 +151,4 @@ def test_the_repr_tells_what_a_stuck_partition_waits_for() -> None:
     tracker = OffsetTracker()
     tracker.add([1, 2, 3])
     tracker.finish(3)
-    assert repr(tracker) == "<OffsetTracker position=None pending=3 beyond=1>"
+    assert repr(tracker) == "<OffsetTracker commit_point=None pending=3 beyond=1>"

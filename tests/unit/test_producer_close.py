@@ -409,8 +409,9 @@ def test_a_put_that_could_not_start_the_output_thread_may_be_tried_again(
 @pytest.mark.parametrize(
     "lock",
     [
-        "_lock",
-        "_closer._lock",
+        "_output._lock",
+        "_closer._deadline._condition",
+        "_delivery.initialisation._condition",
         "_delivery._condition",
         "_sender._hand_over",
         "_error_log._lock",

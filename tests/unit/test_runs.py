@@ -148,7 +148,7 @@ def finished(scene: Scene) -> Iterator[None]:
     assert scene.offsets() == list(range(MESSAGES))
     point = scene.lane.commit_point()
     assert point is not None
-    assert (point.position, point.metadata) == (MESSAGES, "")
+    assert (point.offset, point.metadata) == (MESSAGES, "")
     assert scene.lane.in_hand == 0
     assert len(scene.lane.offsets) == 0
 
@@ -161,7 +161,7 @@ def test_a_commit_counts_what_is_finished_while_the_worker_goes_on(
     with finished(made):
         point = made.lane.commit_point()
         assert point is not None
-        assert point.position <= len(made.steps.entered), "a commit passed a message that is not finished"
+        assert point.offset <= len(made.steps.entered), "a commit passed a message that is not finished"
 
 
 @looks
@@ -210,7 +210,7 @@ def test_a_drain_in_the_middle_of_a_run_knows_what_is_in_hand(
     assert len(handled) <= 5, "messages were begun after the drain"
     point = made.lane.commit_point()
     assert point is not None
-    assert (point.position, point.metadata) == (len(handled), "")
+    assert (point.offset, point.metadata) == (len(handled), "")
     assert made.lane.in_hand == 0
 
 
@@ -229,7 +229,7 @@ def test_what_is_finished_after_its_partition_was_given_up_is_refused(
     assert made.lane.commit_point() == point, "a commit of a partition that has been given up was counted"
     assert made.lane.in_hand == 0
     refused = [record for record in caplog.records if record.getMessage().startswith("commit refused")]
-    assert len(refused) == len(made.offsets()) - point.position
+    assert len(refused) == len(made.offsets()) - point.offset
 
 
 class FinishedBetweenLooks(Run):
@@ -283,7 +283,7 @@ def test_a_worker_that_goes_elsewhere_after_a_run_leaves_its_lane_to_others(coun
     assert session.upstream.get(block=False).offset == count
 
 
-def test_a_look_at_a_run_that_has_done_nothing_since_the_last_moves_no_position() -> None:
+def test_a_look_at_a_run_that_has_done_nothing_since_the_last_moves_no_commit_point() -> None:
     lane = open_lane(new_session())
     lane.add(raws(7, 8, 9))
     run = lane.begin_run(lane.session.upstream.get(block=False), 2)
@@ -292,7 +292,7 @@ def test_a_look_at_a_run_that_has_done_nothing_since_the_last_moves_no_position(
     run.done = 1
     point = lane.commit_point()
     assert point is not None
-    assert point.position == 8
+    assert point.offset == 8
     assert lane.commit_point(point.change) is None
     lane.leave_run(run)
     assert lane.commit_point() == point

@@ -29,8 +29,8 @@ def take(session: Session) -> Message:
     return session.upstream.get(block=False)
 
 
-def position(lane: Lane) -> int | None:
-    return lane.offsets.position
+def commit_point(lane: Lane) -> int | None:
+    return lane.offsets.commit_point
 
 
 # -- one after another ------------------------------------------------------------------------------
@@ -65,12 +65,12 @@ def test_release_is_not_commit_and_commit_is_not_release() -> None:
     lane.add(raws(1, 2))
     message = take(session)
     assert message.commit()
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     assert lane.in_hand == 1
     message.release()
     second = take(session)
     second.release()
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
 
 
 def test_whatever_is_done_twice_counts_once() -> None:
@@ -86,7 +86,7 @@ def test_whatever_is_done_twice_counts_once() -> None:
         message.upstream_done.set()
     assert lane.in_hand == 0
     assert take(session).offset == 2
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
 
 
 def test_setting_the_event_releases_and_releasing_sets_the_event() -> None:
@@ -117,10 +117,10 @@ def test_a_worker_gets_the_next_message_without_the_channel() -> None:
     assert second is not None
     assert second.offset == 2
     assert lane.in_hand == 1
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     assert lane.advance(second, finish=False) is None
     assert lane.in_hand == 0
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
 
 
 def test_a_worker_that_gives_up_its_turn_puts_its_next_message_back() -> None:
@@ -144,7 +144,7 @@ def test_a_message_that_its_handler_released_is_not_released_again() -> None:
     second = take(session)
     assert lane.advance(first, finish=True) is None
     assert lane.in_hand == 1
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     following = lane.advance(second, finish=True)
     assert following is not None
     assert following.offset == 3
@@ -178,7 +178,7 @@ def test_a_batch_takes_many_messages_of_a_partition_in_order() -> None:
     assert lane.in_hand == 4
     lane.advance_all(batch, finish=True)
     assert lane.in_hand == 0
-    assert position(lane) == 5
+    assert commit_point(lane) == 5
     assert take(session).offset == 5
 
 
@@ -202,7 +202,7 @@ def test_part_of_a_batch_may_stay_unfinished() -> None:
     lane.advance_all([batch[0], batch[2]], finish=True)
     lane.advance_all(batch, finish=False)
     assert lane.in_hand == 0
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     assert lane.offsets.blocking == 2
 
 
@@ -272,7 +272,7 @@ def test_a_partition_that_was_held_goes_on_when_the_message_is_finished_late(
         take(session)
     assert getattr(late, finish)()
     assert take(session).offset == 4
-    assert position(lane) == 4
+    assert commit_point(lane) == 4
 
 
 def test_offsets_that_were_finished_in_an_earlier_assignment_are_not_handed_out_again() -> None:
@@ -285,7 +285,7 @@ def test_offsets_that_were_finished_in_an_earlier_assignment_are_not_handed_out_
     lane.add(raws(5))
     assert take(session).offset == 1
     assert lane.buffered() == (1, 5)
-    assert position(lane) is None
+    assert commit_point(lane) is None
 
 
 def test_what_an_earlier_assignment_has_finished_stays_finished_before_it_is_delivered_again() -> None:
@@ -297,23 +297,23 @@ def test_what_an_earlier_assignment_has_finished_stays_finished_before_it_is_del
     take(session).commit_and_release()
     point = lane.commit_point()
     assert point is not None
-    assert (point.position, decode(point.position, point.metadata)) == (2, [3, 5, 9])
+    assert (point.offset, decode(point.offset, point.metadata)) == (2, [3, 5, 9])
     take(session).commit_and_release()
     point = lane.commit_point()
     assert point is not None
-    assert (point.position, decode(point.position, point.metadata)) == (4, [5, 9])
+    assert (point.offset, decode(point.offset, point.metadata)) == (4, [5, 9])
     lane.add(raws(4, 6))  # 5 is no longer in the log
     take(session).commit_and_release()
     point = lane.commit_point()
     assert point is not None
-    assert (point.position, decode(point.position, point.metadata)) == (6, [9])
+    assert (point.offset, decode(point.offset, point.metadata)) == (6, [9])
     take(session).commit_and_release()
     lane.add(raws(*range(7, 10)))
     for _ in range(2):
         take(session).commit_and_release()
     point = lane.commit_point()
     assert point is not None
-    assert (point.position, point.metadata) == (10, "")
+    assert (point.offset, point.metadata) == (10, "")
 
 
 # -- giving up --------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_a_draining_lane_hands_out_no_more_but_takes_what_is_finished() -> None:
     assert lane.phase is LanePhase.DRAINING
     assert lane.buffered() == (0, 0)
     assert message.commit_and_release()
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     with pytest.raises(Empty):
         take(session)
 
@@ -363,7 +363,7 @@ def test_a_worker_of_a_draining_lane_gets_no_next_message() -> None:
     assert following is not None
     lane.drain()
     assert lane.advance(following, finish=True) is None
-    assert position(lane) == 3
+    assert commit_point(lane) == 3
 
 
 def test_a_message_put_back_into_a_draining_lane_is_gone() -> None:
@@ -377,7 +377,7 @@ def test_a_message_put_back_into_a_draining_lane_is_gone() -> None:
     lane.put_back(following)
     assert not session.upstream.has_messages
     assert lane.in_hand == 0
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
     with pytest.raises(Empty):
         take(session)
 
@@ -396,7 +396,7 @@ def test_after_the_partition_is_given_up_commits_are_refused_and_said_so(
     assert message.mark() is False
     assert message.commit_and_release() is False
     message.release()
-    assert position(lane) is None
+    assert commit_point(lane) is None
     assert lane.in_hand == 0
     assert not session.upstream.has_messages
     refused = [record.__dict__["dp_kafka"] for record in caplog.records]
@@ -414,7 +414,7 @@ def test_a_worker_hears_of_a_partition_that_was_given_up_under_its_hands(
     lane.drop()
     assert lane.advance(message, finish=True) is None
     assert lane.in_hand == 0
-    assert position(lane) is None
+    assert commit_point(lane) is None
     assert "commit refused" in caplog.text
 
 
@@ -442,10 +442,10 @@ def test_a_new_assignment_of_the_same_partition_knows_nothing_of_the_old_one() -
     again = take(session)
     assert again.offset == 1
     assert message.commit_and_release() is False
-    assert position(new) is None
+    assert commit_point(new) is None
     assert new.in_hand == 1
     assert again.commit_and_release() is True
-    assert position(new) == 2
+    assert commit_point(new) == 2
 
 
 def test_removing_an_old_lane_leaves_the_new_one_of_its_partition() -> None:
@@ -495,7 +495,7 @@ def test_closing_the_channel_wakes_readers_and_loses_nothing_that_may_be_handled
     first.commit_and_release()
     with pytest.raises(ChannelClosed):
         take(session)
-    assert position(lane) == 2
+    assert commit_point(lane) == 2
 
 
 # -- any order of it all ----------------------------------------------------------------------------
@@ -663,7 +663,7 @@ class LaneModel(RuleBasedStateMachine):
             if offset not in self.finished:
                 break
             expected = offset + 1
-        assert position(self.lane) == expected
+        assert commit_point(self.lane) == expected
         assert len(self.handed_out) == len(set(self.handed_out))
         # One of the lane waits, and those that workers have put back.
         assert self.session.upstream.qsize() <= 1 + self.puts_back
@@ -716,7 +716,7 @@ def test_a_parked_message_is_finished_but_in_hand_until_its_round_is_answered() 
     session = new_session(commit_interval=0)
     (message,) = _park(session, 1)
     lane = message._lane
-    assert position(lane) == 1
+    assert commit_point(lane) == 1
     assert not message.released
     assert session.in_hand() == 1
     assert not session.upstream.has_messages
