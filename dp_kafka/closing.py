@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
 from dp_kafka.interrupts import Beginning, is_owned
@@ -62,7 +62,7 @@ class Deadline:
         return is_owned(self._condition)
 
 
-class ClosingThread(threading.Thread):
+class ClosingThread(threading.Thread, ABC):
     """Closes one client, once. Each kind of client says how, in the methods that are abstract here."""
 
     def __init__(self, topic: str, deadline: Deadline) -> None:

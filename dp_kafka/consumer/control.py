@@ -40,6 +40,8 @@ class Control:
         #: Set once it is known whether a closing consumer has finished and committed all that was in hand.
         self.settled = LockFreeEvent()
         self._finished = False
+        #: Whether the broker has what was finished by the last stop; guarded by the condition.
+        self._stop_committed = True
         #: Set once the hooks of close() have run, or there are none.
         self.may_leave = LockFreeEvent()
         self._wanted = _Wanted.STOPPED
@@ -86,18 +88,18 @@ class Control:
         self._condition.notify_all()
 
     def stop_and_wait(self, timeout: float | None) -> bool:
-        """Want to stop, and wait until it is so; True if it is.
+        """Want to stop, and wait until it is so; True if it is, and what was finished is committed.
 
-        Closing counts once all that was in hand is finished and committed, and never does if it was left.
+        A consumer that closes is waited for until it is known whether it leaves anything in hand.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             seen = self.machine.entries(State.STOPPED)
             self._stop_locked()
             if self.state is State.STOPPING and self.machine.wait_from(State.STOPPED, seen, timeout):
-                return True
+                return self._stop_committed
             if self._wanted is not _Wanted.CLOSED:
-                return self.state in (State.STOPPED, State.INITIALISING)
+                return self._stop_committed and self.state in (State.STOPPED, State.INITIALISING)
         self.settled.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return self._finished
 
@@ -160,7 +162,7 @@ class Control:
                     return self.state in _RUNNING
                 # start() and stop() came before this thread woke up: there is no session to end, and
                 # nobody else would carry the stop out.
-                self.set_stopped()
+                self.set_stopped(committed=True)
 
     def wait_not_running(self, timeout: float) -> None:
         """Wait until something else than consuming is wanted, at most `timeout` seconds."""
@@ -184,11 +186,15 @@ class Control:
             if self.state is State.CONSUMING:
                 self.machine.set(State.STARTING)
 
-    def set_stopped(self) -> None:
-        """The session has ended and the group has been left; go on if somebody wanted a start meanwhile."""
+    def set_stopped(self, *, committed: bool) -> None:
+        """The session has ended and the group has been left; go on if somebody wanted a start meanwhile.
+
+        `committed`: the broker has what was finished.
+        """
         with self._condition:
             if self.state is not State.STOPPING:
                 return
+            self._stop_committed = committed
             self.machine.set(State.STOPPED)
             if self._wanted is _Wanted.RUNNING:
                 self.machine.set(State.STARTING)

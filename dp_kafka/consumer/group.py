@@ -206,9 +206,10 @@ class ConsumerGroup:
         """Stop, and wait until handlers have finished, their offsets are on the broker and the group is left.
 
         True when that is so; False after `timeout` seconds (None: no limit), while the stop goes on. False,
-        too, when the consumer closes and had to leave messages in hand, or without their commit. A handler
-        whose partition was lost, or not given back in time, is waited for as the others are; what users took
-        themselves, for `message_consume_timeout`.
+        too, when it is over and the broker has not taken the last commit, which the log tells; and when the
+        consumer closes and had to leave messages in hand. A handler whose partition was lost, or not given
+        back in time, is waited for as the others are; what users took themselves, for
+        `message_consume_timeout`.
 
         Called from a handler, or a log handler, it asks for the stop and returns False at once: a handler
         can't wait for itself, nor a log handler for a thread that logs there. From a hook of `close` it

@@ -19,7 +19,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from dp_kafka.channels import Signal
+from dp_kafka.channels import LockFreeEvent, Signal
 from dp_kafka.consumer.backlog import Backlog
 from dp_kafka.consumer.message import AWAY, FINISHED, PARKED, RELEASED, WATCHED, Message, RawMessage
 from dp_kafka.consumer.metadata import encode
@@ -575,7 +575,7 @@ class Lane:
                 message._flags |= WATCHED
                 message._done = Signal(lambda: self.release(message))
                 if message._flags & RELEASED:
-                    threading.Event.set(message._done)
+                    LockFreeEvent.set(message._done)
             return message._done
 
     # -- what all of them end with ------------------------------------------------------------------

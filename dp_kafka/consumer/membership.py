@@ -229,8 +229,11 @@ class Membership:
 
     def is_finished(self) -> bool:
         """Whether nothing is in hand, and the broker has the commit of what is finished. Poll thread."""
-        session = self.session
-        return not session.in_hand() and not self.committer.uncommitted(session.lanes.values())
+        return not self.session.in_hand() and self.is_committed()
+
+    def is_committed(self) -> bool:
+        """Whether the broker has the commit of what is finished. Poll thread."""
+        return not self.committer.uncommitted(self.session.lanes.values())
 
     def _keep_up(self, now: float) -> None:
         """What keeps the member in its group while it hands out nothing.

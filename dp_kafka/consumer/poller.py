@@ -63,6 +63,8 @@ class Poller(threading.Thread):
         self._batched = False
         #: How many messages were in hand when the last session ended, if the group was closing.
         self._left = 0
+        #: Whether the broker has the commit of what the last session finished.
+        self._committed = True
         #: The membership under way, if there is one; only this thread sets it.
         self.membership: Membership | None = None
         #: Since when the client's close() runs; infinite while it doesn't.
@@ -164,11 +166,12 @@ class Poller(threading.Thread):
             self._left = membership.session.in_hand() if closing else 0
             if closing:
                 self._control.settle(finished=membership.is_finished())
+            self._committed = membership.is_committed()
             self.membership = None
             membership.end()
             membership.leave()
             self._close_client()
-        self._control.set_stopped()
+        self._control.set_stopped(committed=self._committed)
 
     def _session_failed(self, error: Exception, attempt: int) -> int:
         """Report a failed session and wait before the next one; the number of the next attempt."""
@@ -181,7 +184,7 @@ class Poller(threading.Thread):
         self._control.set_unassigned()
         context.pulse.rest()
         self._control.wait_not_running(pause)
-        self._control.set_stopped()
+        self._control.set_stopped(committed=self._committed)
         return attempt + 1
 
     # -- the client -----------------------------------------------------------------------------------

@@ -55,7 +55,6 @@ class Worker(WorkerThread):
         """Args: `durable`: commit waits for the broker's answer."""
         super().__init__(f"dp-kafka:worker-{worker_id}:{topic}", on_death)
         self._id = worker_id
-        self._topic = topic
         self._handler = handler
         self._upstream = upstream
         self._durable = durable

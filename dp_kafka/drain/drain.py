@@ -72,9 +72,9 @@ def drain_topics(
         threading.Thread(target=work, name=f"dp-kafka:drain:{each.topic}", daemon=True)
         for each in inputs[:_AT_ONCE]
     ]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         left = len(inputs)
         while left:
             # Every topic ends by the deadline, whatever the cluster does, and says so.
@@ -86,7 +86,8 @@ def drain_topics(
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # where no more threads can be started
+                thread.join()
     return [results[index] for index in range(len(inputs))]
 
 

@@ -90,7 +90,8 @@ class CheckThread(threading.Thread):
     def __init__(self, check: Check, pause: Callable[[], float], stopping: threading.Event) -> None:
         """Args: `pause` gives the seconds until the next run."""
         super().__init__(name=f"dp-kafka:health:{check.name}", daemon=True)
-        self._check = check
+        #: What it runs.
+        self.check = check
         self._pause = pause
         self._stopping = stopping
 
@@ -98,5 +99,5 @@ class CheckThread(threading.Thread):
         """Run the check until told to stop."""
         pause = 0.0
         while not self._stopping.wait(pause):
-            self._check.run()
+            self.check.run()
             pause = self._pause()

@@ -169,19 +169,22 @@ class HealthCheck:
         Raises:
             HealthCheckError: it was stopped: make a new one.
             ForkedError: it was started in a process that this one was forked from.
+            RuntimeError: a thread can't be started; the next call starts those that are missing.
         """
         self._same_process()
         with self._lock:
             self._not_stopped()
-            if self._updates is not None:
-                return
-            self._pid = os.getpid()
-            self._started_at = self._clock()
-            self._start_time = self._now()
-            self._updates = SubscriptionThread(self._subscriptions, self._readings)
-            self._updates.start()
+            if self._updates is None:
+                self._pid = os.getpid()
+                self._started_at = self._clock()
+                self._start_time = self._now()
+                updates = SubscriptionThread(self._subscriptions, self._readings)
+                updates.start()
+                self._updates = updates
+            running = {thread.check for thread in self._threads}
             for check in self._checks:
-                self._run(check)
+                if check not in running:
+                    self._run(check)
 
     def stop(self, timeout: float | None = None) -> bool:
         """End the threads. True when they have ended; False when a check still runs after `timeout` seconds.
@@ -222,8 +225,8 @@ class HealthCheck:
 
     def _run(self, check: Check) -> None:
         thread = CheckThread(check, self._pause, self._stopping)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _pause(self) -> float:
         return self._interval * (1 + self._jitter * (2 * self._rand() - 1))

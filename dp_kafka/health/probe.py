@@ -203,7 +203,13 @@ class Prober:
         if hangs:
             answers.put((address, Answer("the resolution of the name has not ended since an earlier check")))
         else:
-            thread.start()
+            try:
+                thread.start()
+            except BaseException:
+                # No thread can be started, say. The next check asks this address again.
+                with self._lock:
+                    del self._running[thread]
+                raise
 
     def _run(self, address: str, until: float, answers: queue.SimpleQueue[tuple[str, Answer]]) -> None:
         try:

@@ -89,7 +89,7 @@ class Subscriptions:
             subscription.told = status
             try:
                 subscription.subscriber.on_health_update(status)
-            except Exception as error:  # noqa: BLE001  # user code; the others must hear of it all the same
+            except BaseException as error:  # noqa: BLE001  # user code; the others must hear of it all the same
                 log_error(logger, "a subscriber failed on a health update", error, {"status": status.value})
 
 

@@ -91,7 +91,7 @@ class DeadLetters:
                     causes.append(unsettled.cause)
                     again += unsettled.again
                     letters += [_Letter(message, unsettled.cause) for message in unsettled.failed]
-                except Exception as error:  # noqa: BLE001  # whatever it is, it goes to the topic
+                except BaseException as error:  # noqa: BLE001  # whatever it is, it goes to the topic
                     causes.append(error)
                     letters += [_Letter(message, error) for message in failed_messages(error, messages)]
             again += self._send(letters)

@@ -46,14 +46,14 @@ def decoding(handler: AnyHandler) -> AnyHandler:
     return decoded
 
 
-def _undecoded(batch: list[Message]) -> tuple[list[Message], Exception | None]:
+def _undecoded(batch: list[Message]) -> tuple[list[Message], BaseException | None]:
     """The messages that can't be decoded, and why the first of them can't."""
     undecoded: list[Message] = []
-    cause: Exception | None = None
+    cause: BaseException | None = None
     for message in batch:
         try:
             _ = message.event
-        except Exception as error:  # noqa: BLE001  # whatever a codec raises is this message's failure
+        except BaseException as error:  # noqa: BLE001  # whatever a codec raises is this message's failure
             undecoded.append(message)
             cause = cause or error
     return undecoded, cause

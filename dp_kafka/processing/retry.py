@@ -28,7 +28,7 @@ def retrying(policy: RetryPolicy, *, random: Callable[[], float] = _random.rando
                 return handler(*args)
             except Unsettled:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 again: list[tuple[Message, float]] = []
                 failed: list[Message] = []
                 for message in failed_messages(error, messages):

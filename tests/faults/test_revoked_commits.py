@@ -190,7 +190,8 @@ def test_a_durable_commit_without_a_broker_does_not_hold_up_the_end_for_ever(kaf
         send(kafka, b"in hand", 0)
         assert entered.wait(PATIENCE)
         # message_consume_timeout for the answer to the handler's commit, and once more for the last try.
-        assert in_thread(group.stop_and_wait).result(2 * PATIENCE)
+        assert not in_thread(group.stop_and_wait).result(2 * PATIENCE), "the broker has no commit"
+        assert group.state is State.STOPPED
         assert answers.items == [False]
     assert committed(kafka)[0] is None
     kafka.clear_errors("OffsetCommit")

@@ -2,7 +2,8 @@
 
 While somebody else's `close(timeout=…)` was under way, True meant that the closing had gone on to its hooks:
 before the last commit, and at its deadline whatever was in hand. And a handler whose partition was revoked or
-lost, or whose session failed, was in no session any more: no stop waited for it.
+lost, or whose session failed, was in no session any more: no stop waited for it. A stop gave True, too, when
+the broker had refused its last commit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.faults.service import producer_config
 from tests.looking import eventually
-from tests.waiting import PATIENCE, Collected, Held, Logged, fields, in_thread
+from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, fields, in_thread
 
 
 def test_it_is_false_when_a_close_leaves_a_handler_at_its_deadline(
@@ -81,6 +82,47 @@ def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_close(
 
     group.close(hook, timeout=2 * PATIENCE)
     assert [*found, group.stop_and_wait(0)] == [False, False]
+
+
+def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_stop(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory
+) -> None:
+    """And true again after a stop that has nothing to leave."""
+    own_cluster.create_topic("orders")
+    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
+    handled: Collected[int] = Collected()
+    group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
+    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
+    group.start()
+    with Producer(producer_config(own_cluster, "orders")) as producer:
+        producer.send_bytes(b"order")
+    handled.wait(1)
+    assert not group.stop_and_wait(PATIENCE)
+    assert group.state is State.STOPPED
+    assert not group.stop_and_wait(PATIENCE), "nothing has changed since"
+    own_cluster.clear_errors("OffsetCommit")
+    consuming(group)
+    handled.wait(2)
+    assert group.stop_and_wait(PATIENCE)
+
+
+def test_it_is_false_when_a_session_that_failed_had_not_committed(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, logged: Logged
+) -> None:
+    name = topic()
+    group = consumer_group(
+        name, librdkafka=INCREMENTAL, commit_interval=600.0, min_retry_period=60.0, max_retry_period=60.0
+    )
+    handled: Collected[int] = Collected()
+    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
+    consuming(group)
+    send(name, "a")
+    handled.wait(1)
+    send(name, "b")  # the first commit waits for no interval
+    handled.wait(2)
+    group._poller._errors.take(KafkaError(KafkaError._FATAL, "of the test", fatal=True))
+    logged.wait("consuming failed, it is begun again")
+    assert not group.stop_and_wait(PATIENCE)
 
 
 def test_a_handler_of_a_session_that_failed_is_waited_for(

@@ -166,6 +166,27 @@ def test_a_letter_that_fails_again_tells_of_its_last_failure_only(mail: Mail) ->
     assert dict(headers)["colour"] == b"blue"
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_exception_that_is_no_error_is_a_failure_as_any_other(mail: Mail, batch: bool) -> None:
+    """`sys.exit()` in a library that a handler calls, say."""
+    mail.send("poison")
+    calls: Collected[object] = Collected()
+
+    def handler(*arguments: object) -> None:
+        calls.add(arguments)
+        raise SystemExit(1)
+
+    mail.handle(
+        handler, batch=batch, batch_wait_time=0.05, retry=RetryPolicy(2, 0.01, 0.02, retry_on=SystemExit)
+    )
+    ((value, headers),) = mail.letters(1)
+    assert value == b"poison"
+    assert headers["dead-letter.exception.type"] == b"builtins.SystemExit"
+    assert headers["dead-letter.attempts"] == b"2"
+    assert len(calls.items) == 2
+    assert mail.committed_at_the_end() == 1
+
+
 @pytest.mark.parametrize("text", ["\ud800 \0 é", "x" * 100_000], ids=["not UTF-8", "long"])
 def test_the_text_of_an_exception_never_stops_a_letter(mail: Mail, text: str) -> None:
     mail.send("poison")

@@ -283,6 +283,25 @@ def test_a_drain_that_is_stopped_commits_and_joins_no_more(
     assert not any(each.api_name in ("OffsetCommit", "ConsumerGroupHeartbeat") for each in own.requests())
 
 
+def test_no_thread_outlives_a_drain_that_cannot_start_them_all(
+    own: EmbeddedCluster, config: DrainTopicConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.create_topic("u")
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def refuses(thread: threading.Thread) -> None:
+        if thread.name == "dp-kafka:drain:u":
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        drain_topics(config, WHAT, DrainTopicInput("u", GROUP))
+    (drain,) = (thread for thread in started if thread.name == f"dp-kafka:drain:{TOPIC}")
+    assert not drain.is_alive()
+
+
 def test_a_cluster_that_is_too_slow_is_named_at_the_deadline(config: DrainTopicConfig, admin: Admin) -> None:
     result = drained(config, admin, threading.Event(), time.monotonic())
     assert "the cluster was too slow" in str(failed(result))

@@ -265,6 +265,30 @@ def test_starting_twice_runs_each_check_once_at_a_time(health_check: Any) -> Non
     assert len([t for t in threading.enumerate() if t.name == "dp-kafka:health:x"]) == 1
 
 
+@pytest.mark.parametrize("started", [0, 1])
+def test_threads_that_could_not_be_started_are_started_by_the_next_start(
+    health_check: Any, monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    start, may = threading.Thread.start, [True] * started
+
+    def refuses(thread: threading.Thread) -> None:
+        if not may:
+            raise RuntimeError("can't start new thread")
+        may.pop()
+        start(thread)
+
+    runs = Said()
+    health = health_check(interval=0.001)
+    health.add_check("x", runs)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuses)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            health.start()
+    health.start()
+    runs.wait_runs(2)
+    assert health.stop(PATIENCE)
+
+
 def test_stop_ends_the_threads_and_is_final(health_check: Any) -> None:
     health = health_check(interval=60)
     health.add_check("x", Said())

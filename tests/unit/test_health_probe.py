@@ -19,6 +19,7 @@ from dp_kafka.health.tls import context_of
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.certificates import Pair, make_pair
 from tests.unreachable import dead_address, dropping_address, silent_address, talking_address
+from tests.waiting import PATIENCE
 
 #: What a broker answers to ApiVersions: length, correlation id, an error code and no APIs.
 ANSWER = struct.pack(">iihi", 10, 0x6470, 0, 0)
@@ -278,3 +279,17 @@ def test_a_probe_that_hangs_is_left_behind_and_not_begun_twice() -> None:
         assert time.monotonic() - started < 5
     finally:
         go_on.set()
+
+
+def test_an_address_whose_thread_could_not_be_started_is_asked_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuses(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    prober = Prober(lambda _address, _until: Answer())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuses)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            list(prober.ask(["a:1"], time.monotonic() - PATIENCE))
+    assert list(prober.ask(["a:1"], time.monotonic() + PATIENCE)) == [("a:1", Answer())]

@@ -160,11 +160,12 @@ def test_who_unsubscribes_hears_no_more(health: HealthCheck) -> None:
     assert leaver.told == [Status.OK]
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
 def test_what_a_subscriber_raises_keeps_nothing_from_the_others(
-    health: HealthCheck, caplog: pytest.LogCaptureFixture
+    health: HealthCheck, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     def fail(status: Status) -> None:
-        raise RuntimeError("not today")
+        raise kind("not today")
 
     check, failing, other = Pushed(), Subscriber(fail), Subscriber()
     health.add_check("a", check)
