@@ -26,16 +26,21 @@ class Deadline:
     """By when a client has to be closed, in `time.monotonic()`; at first there is none. Any thread."""
 
     def __init__(self) -> None:
-        #: Guards a change, and is notified of it. Reentrant, as a signal handler may close on top of one.
+        #: Notified of a change. Reentrant, as a signal handler may close on top of one.
         self._condition = threading.Condition()
-        self._at = math.inf
+        #: All that were asked for. To add one is one step, in which no signal handler can come.
+        self._asked = [math.inf]
 
     def bring_forward(self, at: float | None) -> None:
         """Set it, unless an earlier one is set; None asks for nothing."""
         if at is not None:
+            self._asked.append(at)
             with self._condition:
-                self._at = min(self._at, at)
                 self._condition.notify_all()
+
+    @property
+    def _at(self) -> float:
+        return min(self._asked)
 
     @property
     def is_set(self) -> bool:
@@ -98,9 +103,13 @@ class ClosingThread(threading.Thread, ABC):
             # A thread of its own: the caller may be one of those that it waits for, and has a timeout.
             self.start()
         except RuntimeError:
+            if self.ident is not None:
+                # It runs: the call that started it was interrupted.
+                return
             # While the interpreter shuts down no thread can be started. Those that would wait for themselves
-            # cannot close.
+            # cannot close: that is left to the next call.
             if threading.current_thread() in self._waited_for():
+                self._refuse()
                 raise
             self.run()
 
@@ -130,6 +139,10 @@ class ClosingThread(threading.Thread, ABC):
     @abstractmethod
     def _waited_for(self) -> Collection[threading.Thread | None]:
         """The threads that the close waits for."""
+
+    @abstractmethod
+    def _refuse(self) -> None:
+        """Where the close has to be left to a later call: take nothing more until then."""
 
     @abstractmethod
     def _close(self) -> None:

@@ -2,7 +2,7 @@
 
 Guarantees:
 - the thread that owns the client tries; any other may wait, or ask for a try without the rest of the pause;
-- who asks hears of a try that began after it asked, or of the close;
+- who asks hears of a try that began after that, or of the close;
 - no topic is created by it, and what a broker says against us is told, not only that it failed.
 """
 
@@ -20,31 +20,34 @@ from dp_kafka.channels import LockFreeEvent
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.errors import ClosedError, KafkaClientError, NotInitialisedError
 from dp_kafka.interrupts import is_owned
-from dp_kafka.logs import log_event
+from dp_kafka.logs import error_text, log_event
 from dp_kafka.pulse import Pulse
 from dp_kafka.retry import get_retry_time
 
 __all__ = ["INIT_SECONDS", "ClientCallbacks", "Initialisation", "initialise"]
 
-#: How long one try waits for a broker's answer, in all, and in the first try's first question.
+#: How long one try lasts at most.
 INIT_SECONDS = 5.0
-PROBE_SECONDS = 0.1
-#: By how much a later try's first question waits longer: 2 to this power times, at most.
-LONGEST_PROBE = 5
+#: How long its first question waits for a broker's answer: in the first try, and at most in later ones.
+PROBE_SECONDS, LONGEST_PROBE_SECONDS = 0.1, 3.2
+#: How long a try lasts at least where no broker could be reached before, and the client says nothing new.
+DOWN_SECONDS = 1.0
 
 
 class Initialisation:
     """How far the initialisation is. Its client's thread tries; the other methods are for any thread."""
 
-    def __init__(self, client: str) -> None:
-        """Args: `client` is what its errors call the client."""
+    def __init__(self, client: str, fields: Mapping[str, Any]) -> None:
+        """Args: `client` is what its errors call the client, `fields` what their log data has of it."""
         self._client = client
+        self._fields = fields
         #: Set once a broker has answered.
         self.done = LockFreeEvent()
         #: Guards what follows; notified by each change of it.
         self._condition = threading.Condition()
-        #: How often somebody asked for a try, and how many tries have ended.
+        #: How often somebody asked for a try, how many tries have begun, and how many have ended.
         self._asked = 0
+        self._begun = 0
         self._tried = 0
         self._error: Exception | None = None
         #: Nobody waits for it any more; no further try begins.
@@ -68,7 +71,7 @@ class Initialisation:
             self._condition.wait_for(lambda: self._tried > 0 or self._closing, timeout)
 
     def request(self, timeout: float) -> None:
-        """Have a try made now, and wait for its outcome.
+        """Have a try made, at once or behind the one that is under way, and wait for its outcome.
 
         Raises:
             NotInitialisedError: no broker answered it.
@@ -76,20 +79,22 @@ class Initialisation:
         """
         with self._condition:
             self._asked += 1
-            tried = self._tried
+            begun = self._begun
             self._condition.notify_all()
             self._condition.wait_for(
-                lambda: self.done.is_set() or self._tried > tried or self._closing, timeout
+                lambda: self.done.is_set() or self._tried > begun or self._closing, timeout
             )
             if self._closing:
                 raise ClosedError(
-                    f"the {self._client} cannot be initialised because it is closing: make a new one"
+                    f"the {self._client} cannot be initialised because it is closing: make a new one",
+                    log_data=dict(self._fields),
                 )
             if self.done.is_set():
                 return
             error = self._error
         reason = "no broker has answered yet; it is tried again in the background" if error is None else error
-        raise NotInitialisedError(str(reason), log_data=getattr(error, "log_data", None)) from error
+        more = getattr(error, "log_data", {})
+        raise NotInitialisedError(str(reason), log_data={**self._fields, **more}) from error
 
     def interrupted(self) -> bool:
         """Whether the calling thread is a signal handler's, on top of a call that holds the condition."""
@@ -110,19 +115,23 @@ class Initialisation:
     # -- the client's thread ------------------------------------------------------------------------
 
     def is_wanted(self) -> bool:
-        """Whether to try, or to try again."""
+        """Whether to try, or to go on with it."""
         return not self._ended
 
-    def tried(self, error: Exception | None) -> int:
-        """A try has ended, with `error`, or None if a broker answered; how many had asked for one by then."""
+    def begin(self) -> int:
+        """A try begins; how many have asked for one by then: those who ask later want another."""
+        with self._condition:
+            self._begun += 1
+            return self._asked
+
+    def tried(self, error: Exception | None) -> None:
+        """A try has ended, with `error`, or None if a broker answered; that counts unless the client goes."""
         with self._condition:
             self._tried += 1
             self._error = error
-            if error is None:
+            if error is None and not self._ended:
                 self.done.set()
             self._condition.notify_all()
-            # Read together with the outcome: who asks from now on has not heard of this try.
-            return self._asked
 
     def wait_retry(self, asked: int, pause: float) -> None:
         """Wait until it is time to try again, or more than `asked` have asked, or none is wanted any more."""
@@ -154,6 +163,7 @@ def initialise(
     topic: str | None,
     callbacks: ClientCallbacks,
     serve: Callable[[], object],
+    ends: Callable[[Exception], bool],
     what: str,
     report: Callable[[BaseException], None],
     pulse: Pulse,
@@ -162,36 +172,34 @@ def initialise(
 ) -> bool:
     """Try until a broker has answered: True; or until it is not wanted any more: False. The client's thread.
 
-    That a broker has answered is for the caller to tell, with `Initialisation.tried`. What `serve` raises is
-    raised, and of what a question raises a fatal error, and all that is not Kafka's.
+    That a broker has answered is for the caller to tell, with `Initialisation.tried`.
 
     Args:
         topic: the one that is asked for; None for all. A producer's question for one topic would create it.
         callbacks: what the client has told by its callbacks, which `serve` serves.
+        ends: whether an exception of the client, or of `serve`, is raised, instead of ending only the try.
         what: what a failure calls what could not be made.
         report: puts an error on the errors channel.
     """
     attempt = 1
     while initialisation.is_wanted():
+        asked = initialisation.begin()
         # Longer from try to try, so that a slow broker gets its time and one that is away costs little.
-        first = PROBE_SECONDS * 2 ** min(attempt - 1, LONGEST_PROBE)
-        error: Exception | None = None
+        first = min(PROBE_SECONDS * 4 ** min(attempt - 1, 9), LONGEST_PROBE_SECONDS)
         try:
             if _has_answered(client, initialisation, topic, callbacks, serve, pulse, first):
                 return True
-        except KafkaException as raised:
-            if raised.args[0].fatal():
-                raise
-            error = KafkaClientError.from_kafka_error(raised.args[0])
-            error.__cause__ = raised
-        if error is None:
-            error = NotInitialisedError(
+            error: Exception = NotInitialisedError(
                 f"failed to create a new {what}: no broker of {list(config.broker_addrs)} answered; it is "
                 "tried again in the background",
                 log_data=dict(fields),
             )
             error.__cause__ = callbacks.last_error
-        asked = initialisation.tried(error)
+        except Exception as raised:
+            if ends(raised):
+                raise
+            error = _told(raised)
+        initialisation.tried(error)
         if not initialisation.is_wanted():
             break
         pause = get_retry_time(attempt, config.min_retry_period, config.max_retry_period)
@@ -201,7 +209,7 @@ def initialise(
             logger,
             logging.WARNING,
             "initialisation failed",
-            {**fields, "attempt": attempt, "retry_in_seconds": round(pause, 3), "error": str(error)},
+            {**fields, "attempt": attempt, "retry_in_seconds": round(pause, 3), "error": error_text(error)},
         )
         attempt += 1
         pulse.rest()
@@ -223,21 +231,39 @@ def _has_answered(
     Raises:
         KafkaException: a broker answered that it wants nothing of us.
     """
-    until = time.monotonic() + INIT_SECONDS
+    began = now = time.monotonic()
     errors_before = callbacks.errors
-    while initialisation.is_wanted():
-        pulse.beat(time.monotonic())
+    while initialisation.is_wanted() and now < began + INIT_SECONDS:
+        pulse.beat(now)
         try:
-            client.list_topics(topic=topic, timeout=min(timeout, INIT_SECONDS))
+            client.list_topics(topic=topic, timeout=min(timeout, began + INIT_SECONDS - now))
         except KafkaException as error:
-            if error.args[0].code() not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+            cause = _kafka_error(error)
+            if cause is None or cause.code() not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
                 raise
         else:
             return True
         serve()
+        now = time.monotonic()
         # That all brokers are down librdkafka says once, until one is up. Without a new error one may be up
         # and slow.
-        if (callbacks.all_down and callbacks.errors != errors_before) or time.monotonic() >= until:
+        if callbacks.all_down and (callbacks.errors != errors_before or now >= began + DOWN_SECONDS):
             break
         timeout *= 2
     return False
+
+
+def _told(raised: Exception) -> Exception:
+    """What is told of an exception of the client. Not with its stack, which would keep the client alive."""
+    raised.with_traceback(None)
+    cause = _kafka_error(raised)
+    if cause is None:
+        return raised
+    error = KafkaClientError.from_kafka_error(cause)
+    error.__cause__ = raised
+    return error
+
+
+def _kafka_error(raised: Exception) -> KafkaError | None:
+    first = raised.args[0] if isinstance(raised, KafkaException) and raised.args else None
+    return first if isinstance(first, KafkaError) else None

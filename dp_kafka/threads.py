@@ -32,8 +32,9 @@ class OnDemandThread(Generic[T]):
         """
         with self._lock:
             if self._thread is None and self._wanted():
-                thread = self._thread = self._make()
+                thread = self._make()
                 try:
+                    self._thread = thread
                     thread.start()
                 except BaseException:
                     # Else what it is needed for would wait for nobody.

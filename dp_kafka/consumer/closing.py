@@ -60,7 +60,8 @@ class CloseThread(ClosingThread):
         """Begin to close, if this is the first call; a later one may bring the deadline forward."""
 
         def close() -> None:
-            self._hooks = hooks
+            # Those of an earlier call that was interrupted, too.
+            self._hooks = (*self._hooks, *hooks)
             # At once: whoever starts after a close is told so, whether or not the thread runs by then.
             self._control.close()
 
@@ -70,6 +71,9 @@ class CloseThread(ClosingThread):
 
     def _waited_for(self) -> Collection[threading.Thread]:
         return (self._poller, *self._handlers.workers)
+
+    def _refuse(self) -> None:
+        """Nothing is consumed by a consumer that closes."""
 
     def _failed(self, error: BaseException) -> None:
         self._channels.errors.put(error)

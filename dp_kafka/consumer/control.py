@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from dp_kafka.channels import LockFreeEvent
 from dp_kafka.closing import Deadline
@@ -32,9 +34,10 @@ class _Wanted(enum.Enum):
 class Control:
     """The wishes of callers and the state machine, guarded by the machine's condition."""
 
-    def __init__(self) -> None:
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        """Args: `fields` are what the log data of its errors has."""
         self.machine = StateMachine()
-        self.initialisation = Initialisation("consumer")
+        self.initialisation = Initialisation("consumer", fields)
         #: Set once a closing consumer hands out no more messages, and waits for those in hand no longer.
         self.drained = LockFreeEvent()
         #: Set once it is known whether a closing consumer has finished and committed all that was in hand.
@@ -107,10 +110,10 @@ class Control:
         """Want to close; True for the first call."""
         with self._condition:
             first = self._wanted is not _Wanted.CLOSED
-            if first:
-                self._wanted = _Wanted.CLOSED
+            self._wanted = _Wanted.CLOSED
+            # Whether or not it is the first: that may have been interrupted before it came to this.
+            if self.state is not State.CLOSING:
                 self.machine.set(State.CLOSING)
-        # Whether or not it is the first: that may have been interrupted before it came to this.
         self.initialisation.end()
         return first
 
@@ -146,8 +149,6 @@ class Control:
     def set_initialised(self) -> None:
         """A broker answered; a consumer that closes meanwhile is not initialised any more."""
         with self._condition:
-            if self.closing:
-                return
             if self.state is State.INITIALISING:
                 self.machine.set(State.STARTING if self._wanted is _Wanted.RUNNING else State.STOPPED)
         # Last, so that whoever has waited for it finds the state that follows.

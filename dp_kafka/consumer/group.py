@@ -94,7 +94,7 @@ class ConsumerGroup:
         # Kept, as metrics ask it for as long as it lives.
         telemetry = self._telemetry = _telemetry(config)
         brokers = broker_check or BrokerCheck(config)
-        control = self._control = Control()
+        control = self._control = Control({"topic": config.topic, "group": config.group_name})
         self._channels = ConsumerGroupChannels(
             upstream=UpstreamChannel() if telemetry is None else telemetry.upstream,
             errors=ErrorsChannel(ERRORS_KEPT),

@@ -137,6 +137,7 @@ class Poller(threading.Thread):
             topic=context.config.topic,
             callbacks=self._errors,
             serve=lambda: self._errors.poll(client),
+            ends=lambda _raised: False,
             what="consumer group",
             report=context.report,
             pulse=context.pulse,

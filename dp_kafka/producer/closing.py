@@ -61,6 +61,10 @@ class CloseThread(ClosingThread):
     def _waited_for(self) -> Collection[threading.Thread | None]:
         return (self._delivery, self._output.thread)
 
+    def _refuse(self) -> None:
+        self._sender.refuse(self._sender.closed_error)
+        self._sender.close()
+
     def _failed(self, error: BaseException) -> None:
         self._channels.errors.put(error)
         log_error(logger, "closing the producer failed", error, self._fields)

@@ -86,7 +86,7 @@ class DeliveryThread(threading.Thread):
         self._fields = {"topic": config.topic}
         self.reports = Reports(config.topic, report)
         self.pulse = Pulse()
-        self.initialisation = Initialisation("producer")
+        self.initialisation = Initialisation("producer", self._fields)
         #: Guards how many wait for it, and the end; notified when reports have come, and at the end.
         self._condition = threading.Condition()
         self._waiting = 0
@@ -204,6 +204,7 @@ class DeliveryThread(threading.Thread):
             topic=None,
             callbacks=self.reports,
             serve=lambda: client.poll(0),
+            ends=lambda raised: not isinstance(raised, KafkaException) or _fatal(raised) is not None,
             what="producer",
             report=self._report,
             pulse=self.pulse,

@@ -48,7 +48,7 @@ def test_11_1_an_assignment_is_consuming_also_of_no_partitions(
 
 def test_11_1_a_session_is_begun_by_start_only(topic: TopicFactory, consumer_group: GroupFactory) -> None:
     """What the original refuses as a wrong state to start consuming in: an assignment without a start."""
-    control = Control()
+    control = Control({})
     control.set_initialised()
     control.set_assigned()
     assert control.state is State.STOPPED
@@ -175,7 +175,7 @@ def test_11_6_in_a_session_true_is_ignored_false_stops_and_closing_the_channel_c
 
 
 def test_11_7_the_end_of_a_session_is_starting_again_if_it_was_consuming_and_else_changes_nothing() -> None:
-    control = Control()
+    control = Control({})
     control.set_initialised()
     control.set_unassigned()
     assert control.state is State.STOPPED

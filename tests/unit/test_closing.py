@@ -29,6 +29,9 @@ class Closing(ClosingThread):
     def _waited_for(self) -> Collection[threading.Thread | None]:
         return (self.waited_for,)
 
+    def _refuse(self) -> None:
+        self.told.append("refused")
+
     def _close(self) -> None:
         assert self.may_go_on.wait(PATIENCE)
         if self.fails is not None:
@@ -121,7 +124,30 @@ def test_a_thread_that_the_close_waits_for_does_not_close_itself(monkeypatch: py
     monkeypatch.setattr(threading.Thread, "start", _refuses)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         closing.begin(None)
-    assert closing.told == []
+    assert closing.told == ["refused"]
+    monkeypatch.undo()
+    closing.may_go_on.set()
+    assert closing.begin(None), "the next call closes"
+    assert closing.ended.wait(PATIENCE)
+
+
+def test_a_close_that_is_begun_again_behind_its_start_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C just behind the start of its thread; then a thread calls that it waits for."""
+    closing = Closing(waited_for=threading.current_thread())
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            closing.begin(None)
+    assert closing.begin(None)
+    closing.may_go_on.set()
+    assert closing.ended.wait(PATIENCE)
+    assert closing.told == ["closed", "finished"]
 
 
 def _refuses(_: threading.Thread) -> None:

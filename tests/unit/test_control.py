@@ -13,7 +13,7 @@ from tests.waiting import PATIENCE, WatchedCondition, in_thread
 
 
 def initialised(*, watched: bool = False) -> Control:
-    control = Control()
+    control = Control({})
     if watched:
         control.machine.condition = WatchedCondition()
     control.set_initialised()
@@ -65,7 +65,7 @@ def test_close_ends_the_wait_for_a_start() -> None:
 
 
 def test_only_the_first_close_closes() -> None:
-    control = Control()
+    control = Control({})
     assert control.close()
     assert not control.close()
     assert control.state is State.CLOSING
@@ -81,7 +81,7 @@ def test_only_the_first_close_closes() -> None:
     ],
 )
 def test_7_13_the_last_call_before_the_initialisation_decides(calls: list[str], target: State) -> None:
-    control = Control()
+    control = Control({})
     for call in calls:
         getattr(control, call)()
     assert control.state is State.INITIALISING
@@ -90,7 +90,7 @@ def test_7_13_the_last_call_before_the_initialisation_decides(calls: list[str], 
 
 
 def test_a_closed_group_is_not_initialised_any_more() -> None:
-    control = Control()
+    control = Control({})
     control.close()
     control.set_initialised()
     assert control.state is State.CLOSING
@@ -110,7 +110,7 @@ def test_an_assignment_that_comes_after_the_stop_changes_nothing() -> None:
 def test_stopped_follows_stopping_only() -> None:
     control = initialised()
     control.start()
-    control.set_stopped()
+    control.set_stopped(committed=True)
     assert control.state is State.STARTING
 
 
@@ -119,7 +119,7 @@ def test_a_stop_that_takes_too_long_is_told_and_goes_on() -> None:
     control.start()
     assert not control.stop_and_wait(0.01)
     assert control.state is State.STOPPING
-    control.set_stopped()
+    control.set_stopped(committed=True)
     assert control.stop_and_wait(0)
 
 
@@ -131,7 +131,7 @@ def test_who_waits_for_the_stop_hears_of_it_even_if_a_start_follows_at_once() ->
     assert waiting(control).wait(PATIENCE)
     with control.machine.condition:
         control.start()  # wanted as soon as it has stopped
-        control.set_stopped()
+        control.set_stopped(committed=True)
     assert waiter.result(PATIENCE)
     assert control.state is State.STARTING
 

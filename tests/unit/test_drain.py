@@ -25,6 +25,7 @@ from dp_kafka.drain.topic import TopicDrain
 from dp_kafka.groupmember import Member
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CLASSIC, INCREMENTAL, committed_offset
+from tests.looking import eventually
 from tests.waiting import PATIENCE, Logged
 
 TOPIC, GROUP = "t", "g"
@@ -212,7 +213,10 @@ def test_told_so_it_waits_for_what_other_members_keep(
 
     (result,) = drain_topics(dataclasses.replace(config, live_members=True), WHAT, progress=progress)
     assert result.ok, result.error
-    assert (result.count, committed(own)) == (6, [3, 3])
+    assert result.count == 6
+    # The embedded broker has no patience with a partition that is kept: it gives it to the drain, and still
+    # takes the commit with which the other member gives it back. That one goes on from there.
+    eventually(lambda: committed(own), [3, 3])
     assert done == sorted(done)
 
 

@@ -1,19 +1,28 @@
-"""Who waits for the initialisation of a client, or asks for it, before any client is involved."""
+"""Who waits for the initialisation of a client, or asks for it; and what a try may come to."""
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
+import weakref
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
-from dp_kafka import ClosedError, NotInitialisedError
+from dp_kafka import ClosedError, ConsumerGroup, ConsumerGroupConfig, NotInitialisedError, State
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.initialisation import Initialisation
-from tests.waiting import PATIENCE, WatchedCondition, in_thread
+from tests.conftest import GroupFactory, ProducerFactory, TopicFactory
+from tests.looking import eventually
+from tests.sending import Wrapped, nobody
+from tests.waiting import PATIENCE, Logged, WatchedCondition, in_thread
 
 
 @pytest.fixture
 def initialisation() -> Initialisation:
-    made = Initialisation("consumer")
+    made = Initialisation("consumer", {"topic": "t"})
     made._condition = WatchedCondition()
     return made
 
@@ -25,6 +34,7 @@ def waiting(initialisation: Initialisation) -> threading.Event:
 
 
 def test_who_asks_for_a_try_waits_for_one_that_ends_later(initialisation: Initialisation) -> None:
+    initialisation.begin()
     initialisation.tried(NotInitialisedError("an earlier one"))
     caller = in_thread(lambda: initialisation.request(PATIENCE))
     assert waiting(initialisation).wait(PATIENCE)
@@ -88,12 +98,133 @@ def test_a_request_cuts_the_pause_between_tries_short(initialisation: Initialisa
     caller.result(PATIENCE)
 
 
+def test_who_asks_while_a_try_is_under_way_hears_of_the_next_one_which_follows_at_once(
+    initialisation: Initialisation,
+) -> None:
+    """What the one under way has asked may be long ago."""
+    asked = initialisation.begin()
+    caller = in_thread(lambda: initialisation.request(PATIENCE))
+    assert waiting(initialisation).wait(PATIENCE)
+    initialisation.tried(NotInitialisedError("of long ago"))
+    initialisation.wait_retry(asked, PATIENCE)
+    assert not caller.done()
+    initialisation.begin()
+    initialisation.tried(NotInitialisedError("of now"))
+    with pytest.raises(NotInitialisedError, match="of now") as raised:
+        caller.result(PATIENCE)
+    assert raised.value.log_data == {"topic": "t"}
+
+
+def test_a_broker_that_answers_a_client_that_goes_initialises_nothing(initialisation: Initialisation) -> None:
+    initialisation.end()
+    initialisation.tried(None)
+    assert not initialisation.done.is_set()
+
+
 def test_a_request_that_comes_between_a_try_and_its_pause_is_not_forgotten(
     initialisation: Initialisation,
 ) -> None:
-    asked = initialisation.tried(NotInitialisedError("no broker"))
+    asked = initialisation.begin()
+    initialisation.tried(NotInitialisedError("no broker"))
     caller = in_thread(lambda: initialisation.request(PATIENCE))
     assert waiting(initialisation).wait(PATIENCE)
     initialisation.wait_retry(asked, PATIENCE)
     initialisation.tried(None)
     caller.result(PATIENCE)
+
+
+# -- on real clients ------------------------------------------------------------------------------------
+
+
+class Fails:
+    """A real consumer's client whose first questions fail in a way that no client of Kafka's fails in."""
+
+    def __init__(self, properties: dict[str, Any]) -> None:
+        self._client = confluent_consumer(properties)
+        self._failures = [ValueError("first"), KafkaException("no KafkaError"), MemoryError("third")]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def list_topics(self, *arguments: Any, **options: Any) -> Any:
+        if self._failures:
+            raise self._failures.pop()
+        return self._client.list_topics(*arguments, **options)
+
+
+def test_a_consumer_is_tried_again_whatever_a_try_has_failed_with(
+    topic: TopicFactory, consumer_group: GroupFactory, logged: Logged
+) -> None:
+    group = consumer_group(topic(), client_factory=Fails, min_retry_period=0.01, max_retry_period=0.02)
+    assert group.channels.initialised.wait(PATIENCE)
+    assert group.close(timeout=PATIENCE) == 0
+    assert [type(error) for error in group.channels.errors] == [MemoryError, KafkaException, ValueError]
+    assert len(logged.of("initialisation failed")) == 3
+
+
+def test_a_log_filter_that_fails_does_not_end_a_consumer_whose_brokers_are_away() -> None:
+    """confluent_kafka raises from poll() what librdkafka's logger has raised."""
+
+    class Failing(logging.Filter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.called = threading.Event()
+
+        def filter(self, record: logging.LogRecord) -> bool:
+            self.called.set()
+            raise ValueError("of a user")
+
+    failing, logger = Failing(), logging.getLogger("dp_kafka.librdkafka")
+    logger.addFilter(failing)
+    try:
+        config = ConsumerGroupConfig([nobody()], "t", "g", min_retry_period=0.01, max_retry_period=0.02)
+        with ConsumerGroup(config) as group:
+            assert failing.called.wait(PATIENCE)
+            eventually(lambda: group._control.initialisation._tried >= 3)
+            assert group.state is State.INITIALISING
+            assert group.stuck_or_dead() == []
+    finally:
+        logger.removeFilter(failing)
+
+
+def test_a_client_that_was_refused_is_let_go_though_its_error_is_kept(
+    topic: TopicFactory, producer: ProducerFactory
+) -> None:
+    class Refused(Wrapped):
+        def list_topics(self, *_arguments: Any, **_options: Any) -> Any:
+            raise KafkaException(KafkaError(KafkaError.UNSUPPORTED_VERSION))
+
+    made = producer(topic(), client_factory=Refused)
+    client = weakref.ref(made._delivery._client)
+    with pytest.raises(NotInitialisedError, match="UNSUPPORTED_VERSION"):
+        made.initialise()
+    assert made.close(timeout=PATIENCE) == 0
+    assert made._delivery.initialisation.error is not None
+    gc.collect()
+    assert client() is None
+
+
+def test_a_producer_whose_thread_died_takes_nothing_though_no_thread_can_close_it(
+    topic: TopicFactory, producer: ProducerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dies(Wrapped):
+        dead = False
+
+        def poll(self, timeout: float) -> Any:
+            if Dies.dead:
+                raise MemoryError("at once")
+            return super().poll(timeout)
+
+    def refuses(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = producer(topic(), client_factory=Dies)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "excepthook", lambda _arguments: None)
+        patched.setattr(threading.Thread, "start", refuses)
+        Dies.dead = True
+        made._delivery.join(PATIENCE)
+        with pytest.raises(ClosedError):
+            made.send_bytes(b"to nobody")
+    assert made.close() == 0
+    assert made.channels.closed.is_set()
