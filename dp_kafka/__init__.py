@@ -47,6 +47,7 @@ from dp_kafka.errors import (
     QueueFullError,
     StateTransitionError,
     UnknownTopicError,
+    unwrap_log_data,
 )
 from dp_kafka.headers import TRACE_ID_HEADER, current_trace_id, use_trace_id
 from dp_kafka.logfilter import TraceIdFilter
@@ -95,5 +96,6 @@ __all__ = [
     "UnknownTopicError",
     "__version__",
     "current_trace_id",
+    "unwrap_log_data",
     "use_trace_id",
 ]

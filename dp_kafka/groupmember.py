@@ -13,19 +13,32 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from dp_kafka.clients import CLIENT_LOGGER
 from dp_kafka.config import ConsumerGroupConfig
 from dp_kafka.config.rdkafka import consumer_properties
 from dp_kafka.errors import KafkaClientError
 
-__all__ = ["Member"]
+__all__ = ["GONE_ON", "Member"]
 
 _M = TypeVar("_M", bound="Member")
+
+#: The errors of a commit that say that the group has gone on without the member: a rebalance has come, and
+#: its partitions may be another's now.
+GONE_ON = frozenset(
+    {
+        "UNKNOWN_MEMBER_ID",
+        "ILLEGAL_GENERATION",
+        "REBALANCE_IN_PROGRESS",
+        "STALE_MEMBER_EPOCH",
+        "FENCED_MEMBER_EPOCH",
+    }
+)
 
 #: Seconds of one poll: how soon a stop is noticed.
 _POLL = 0.1
@@ -186,8 +199,8 @@ class Member:
 class _ClientLog(logging.Logger):
     """Takes librdkafka's log, hands each line on, and keeps what is only for debugging to itself."""
 
-    def __init__(self, heard: Any) -> None:
-        super().__init__("dp_kafka.librdkafka")
+    def __init__(self, heard: Callable[[str], object] | None) -> None:
+        super().__init__(CLIENT_LOGGER.name)
         self._heard = heard
 
     def log(self, level: int, msg: object, *args: object, **_more: Any) -> None:
@@ -195,4 +208,4 @@ class _ClientLog(logging.Logger):
         if self._heard is not None:
             self._heard(str(msg) % args if args else str(msg))
         if level > logging.DEBUG:
-            logging.getLogger(self.name).log(level, msg, *args)
+            CLIENT_LOGGER.log(level, msg, *args)

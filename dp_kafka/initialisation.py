@@ -24,8 +24,10 @@ from dp_kafka.logs import error_text, log_event
 from dp_kafka.pulse import Pulse
 from dp_kafka.retry import get_retry_time
 
-__all__ = ["INIT_SECONDS", "ClientCallbacks", "Initialisation", "initialise"]
+__all__ = ["CONSTRUCTOR_SECONDS", "INIT_SECONDS", "ClientCallbacks", "Initialisation", "initialise"]
 
+#: How long the constructor of a client waits for the first try; it goes on in the background.
+CONSTRUCTOR_SECONDS = 2.0
 #: How long one try lasts at most.
 INIT_SECONDS = 5.0
 #: How long its first question waits for a broker's answer: in the first try, and at most in later ones.

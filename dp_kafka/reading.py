@@ -6,7 +6,6 @@ uses it, which is told when everything up to the ends has been read.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, TopicPartition
 
+from dp_kafka.clients import CLIENT_LOGGER
 from dp_kafka.config import AdminConfig, ConsumerGroupConfig
 from dp_kafka.config.rdkafka import admin_properties
 from dp_kafka.errors import KafkaClientError
@@ -198,7 +198,7 @@ class TopicReader:
             "fetch.wait.max.ms": 50,
             "error_cb": self._on_error,
         }
-        self._client = Consumer(properties, logger=logging.getLogger("dp_kafka.librdkafka"))
+        self._client = Consumer(properties, logger=CLIENT_LOGGER)
         self._client.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
 
     def __enter__(self) -> TopicReader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +11,12 @@ from confluent_kafka.admin import AdminClient
 
 from dp_kafka import forks
 from dp_kafka.admin.requests import RETRY_BACKOFF, RETRY_MAX, Requests
+from dp_kafka.clients import CLIENT_LOGGER
 from dp_kafka.config import AdminConfig, checks
 from dp_kafka.config.rdkafka import admin_properties
 from dp_kafka.errors import ConfigError
 
-__all__ = ["CLIENT_LOGGER", "Admin", "new_admin", "requests_of"]
-
-#: Where librdkafka's own log goes; without a logger it would write to stderr.
-CLIENT_LOGGER = logging.getLogger("dp_kafka.librdkafka")
+__all__ = ["Admin", "new_admin", "requests_of"]
 
 
 class Admin(AdminClient):

@@ -12,8 +12,9 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, 
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from dp_kafka import forks
-from dp_kafka.admin.client import CLIENT_LOGGER, requests_of
+from dp_kafka.admin.client import requests_of
 from dp_kafka.admin.requests import TIMEOUT, Requests
+from dp_kafka.clients import CLIENT_LOGGER
 from dp_kafka.config import AdminConfig, checks
 from dp_kafka.config.rdkafka import admin_properties
 from dp_kafka.errors import KafkaClientError

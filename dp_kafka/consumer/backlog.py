@@ -182,6 +182,10 @@ class Backlog:
         self.waiting += 1
         self._late_bytes += len(message._raw)
 
+    def undefer(self, count: int) -> None:
+        """The time of so many failed messages has come."""
+        self.waiting -= count
+
     def add_again(self, messages: list[Message]) -> None:
         """The time of failed messages has come: they go before what is buffered, in their order."""
         self._again = deque(sorted([*self._again, *messages], key=_OFFSET))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from dp_kafka.config.rdkafka import is_kip_848, refused
+from dp_kafka.clients import make_client
+from dp_kafka.config.rdkafka import is_kip_848
 from dp_kafka.consumer.lane import Lane
 
 __all__ = [
-    "ClientFactory",
     "confluent_consumer",
     "is_incremental",
     "is_static_member",
@@ -21,18 +20,10 @@ __all__ = [
     "resume",
 ]
 
-client_logger = logging.getLogger("dp_kafka.librdkafka")
-
-#: Makes a client of librdkafka properties, callbacks among them; the test kit has its own.
-ClientFactory = Callable[[dict[str, Any]], Any]
-
 
 def confluent_consumer(properties: dict[str, Any]) -> Consumer:
     """The real client; raises ConfigError for properties that librdkafka refuses."""
-    try:
-        return Consumer(properties, logger=client_logger)
-    except (KafkaException, TypeError, ValueError) as error:
-        raise refused(error) from error
+    return make_client(Consumer, properties)
 
 
 def is_incremental(properties: Mapping[str, Any]) -> bool:

@@ -43,7 +43,8 @@ _PERMANENT = frozenset(
         KafkaError._FATAL,
     }
 )
-#: With these nothing can be committed until the member has joined again, with what it is assigned then.
+#: With these nothing can be committed until the member has joined again, with what it is assigned then. Not
+#: so STALE_MEMBER_EPOCH: the member is in the group, and is soon told of its new epoch.
 _UNTIL_JOINED_AGAIN = frozenset(
     {
         KafkaError.UNKNOWN_MEMBER_ID,
@@ -92,6 +93,10 @@ class Committer:
         self._asked_at = 0.0
         #: How long to wait before the next synchronous commit, for it to come behind a round tried again.
         self.pause_seconds = 0.0
+
+    def try_anew(self) -> None:
+        """What was refused for good is tried once more: at the end, as somebody may have put it right."""
+        self.refused = False
 
     def serve(self, now: float) -> None:
         """Begin a round if one is due. `now` is `time.monotonic()`."""

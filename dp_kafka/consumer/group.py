@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, LockFreeEvent, Signal
+from dp_kafka.clients import ClientFactory
 from dp_kafka.codecs.protocol import Codec
 from dp_kafka.config import ConsumerGroupConfig, ProducerConfig
 from dp_kafka.consumer.batch import BatchHandler
 from dp_kafka.consumer.channels import ConsumeChannel, ConsumerGroupChannels
-from dp_kafka.consumer.client import ClientFactory, confluent_consumer
+from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.consumer.closing import GRACE_SECONDS, CloseThread
 from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.control import Control
@@ -32,7 +33,7 @@ from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
-from dp_kafka.initialisation import INIT_SECONDS
+from dp_kafka.initialisation import CONSTRUCTOR_SECONDS, INIT_SECONDS
 from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import Middleware
@@ -45,11 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["ConsumerGroup"]
 
 logger = logging.getLogger("dp_kafka.consumer")
-
-#: How long the constructor waits for the first attempt at initialisation; it goes on in the background.
-CONSTRUCTOR_SECONDS = 2.0
-#: How many errors the errors channel keeps.
-ERRORS_KEPT = 20
 
 
 class ConsumerGroup:
@@ -97,7 +93,7 @@ class ConsumerGroup:
         control = self._control = Control({"topic": config.topic, "group": config.group_name})
         self._channels = ConsumerGroupChannels(
             upstream=UpstreamChannel() if telemetry is None else telemetry.upstream,
-            errors=ErrorsChannel(ERRORS_KEPT),
+            errors=ErrorsChannel(),
             initialised=control.initialised,
             consume=ConsumeChannel(self.start, self.stop, self._close_soon),
             closer=Signal(self._close_soon),

@@ -233,7 +233,7 @@ class Lane:
     def again(self, messages: list[Message]) -> None:
         """The time of deferred messages has come: hand them out first."""
         with self._lock:
-            self._backlog.waiting -= len(messages)
+            self._backlog.undefer(len(messages))
             if self.phase is not LanePhase.OPEN:
                 return
             for message in messages:

@@ -208,7 +208,7 @@ class Membership:
         if not control.closing:
             return
         patience = time.monotonic() + self._context.config.message_consume_timeout
-        self.committer.refused = False
+        self.committer.try_anew()
         self._settle(patience)
         control.drained.set()
         while not control.may_leave.wait(2 * SHORT_SECONDS) and not control.is_over():
@@ -262,7 +262,7 @@ class Membership:
         session, committer = self.session, self.committer
         timeout, begun = self._context.config.message_consume_timeout, time.monotonic()
         heard, refusals = begun, committer.refusals
-        committer.refused = False
+        committer.try_anew()
         while (
             self._commits.in_flight or committer.uncommitted(session.lanes.values())
         ) and not self._control.is_over(min(heard + timeout, begun + 3 * timeout)):

@@ -23,8 +23,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
 
+from dp_kafka.clients import ClientFactory
 from dp_kafka.config.rdkafka import consumer_properties, is_kip_848
-from dp_kafka.consumer.client import ClientFactory
 from dp_kafka.consumer.clienterrors import ClientErrors
 from dp_kafka.consumer.context import GroupContext
 from dp_kafka.consumer.membership import Membership

@@ -17,7 +17,7 @@ __all__ = ["DrainProgress", "DrainResult", "DrainTopicConfig", "DrainTopicInput"
 _SESSION = 10.0
 _ANY = "any"
 #: Client properties that an admin client has no use for.
-_OF_MEMBERS = ("group.", "partition.", "heartbeat.", "max.poll.", "fetch.", "queued.")
+_OF_CONSUMERS = ("group.", "partition.", "heartbeat.", "max.poll.", "fetch.", "queued.")
 _STRATEGY = "partition.assignment.strategy"
 #: That of dp_kafka's groups, and that of most others; members must have one in common.
 _STRATEGIES = "roundrobin,range"
@@ -87,7 +87,7 @@ class DrainTopicConfig:
             kafka_version=self.kafka_version,
             security=self.security,
             librdkafka={
-                name: value for name, value in self.librdkafka.items() if not name.startswith(_OF_MEMBERS)
+                name: value for name, value in self.librdkafka.items() if not name.startswith(_OF_CONSUMERS)
             },
         )
 

@@ -14,7 +14,7 @@ from dp_kafka.admin.offsets import GroupOffsets, commit_offsets, ends_of, starts
 from dp_kafka.admin.topics import topic_info
 from dp_kafka.drain.config import DrainProgress, DrainResult, DrainTopicConfig, DrainTopicInput
 from dp_kafka.errors import DpKafkaError, DrainError, KafkaClientError
-from dp_kafka.groupmember import Member
+from dp_kafka.groupmember import GONE_ON, Member
 from dp_kafka.logs import log_error, log_event
 
 __all__ = ["TopicDrain"]
@@ -27,12 +27,6 @@ _AT_ONCE = 100
 _POLLS, _LAST_LOOK = 5, 0.2
 #: Seconds to wait for an assignment before it is tried anew, where brokers do not say who is in a group.
 _PATIENCE = 20.0
-#: Refusals of a commit from outside the group: it has members, or had some once and the broker is strict.
-_OF_MEMBERS = frozenset(
-    {"UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"}
-)
-#: The same, where it says that a rebalance took the partition away meanwhile.
-_MOVED = _OF_MEMBERS | {"FENCED_MEMBER_EPOCH"}
 
 
 class TopicDrain:
@@ -138,8 +132,9 @@ class TopicDrain:
             try:
                 commit_offsets(self._admin, group, wanted, timeout=self._left())
             except KafkaClientError as error:
-                if error.name not in _OF_MEMBERS:
+                if error.name not in GONE_ON:
                     raise
+                # The group has members, or had some once and the broker is strict.
                 if known is not None and not self._config.live_members:
                     raise self._refusal("members that came since the drain began") from error
                 return
@@ -184,7 +179,7 @@ class TopicDrain:
             try:
                 member.commit({number: self._ends[number] for number in some}, self._until)
             except KafkaClientError as error:
-                if error.name not in _MOVED:
+                if error.name not in GONE_ON:
                     raise
                 return
             self._done(some)

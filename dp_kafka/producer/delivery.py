@@ -21,8 +21,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from dp_kafka import forks
 from dp_kafka.channels import LockFreeEvent
+from dp_kafka.clients import ClientFactory, make_client
 from dp_kafka.config import ProducerConfig
-from dp_kafka.config.rdkafka import producer_properties, refused
+from dp_kafka.config.rdkafka import producer_properties
 from dp_kafka.errors import KafkaClientError
 from dp_kafka.initialisation import Initialisation, initialise
 from dp_kafka.interrupts import is_owned
@@ -30,10 +31,9 @@ from dp_kafka.logs import log_error
 from dp_kafka.producer.reports import Reports
 from dp_kafka.pulse import Pulse
 
-__all__ = ["ClientFactory", "DeliveryThread", "confluent_producer"]
+__all__ = ["DeliveryThread", "confluent_producer"]
 
 logger = logging.getLogger("dp_kafka.producer")
-client_logger = logging.getLogger("dp_kafka.librdkafka")
 
 #: The longest that the thread waits for reports in one go: so long a close may take to reach it.
 POLL_SECONDS = 0.05
@@ -42,16 +42,10 @@ FLUSH_SECONDS = 0.02
 #: How long the reports of messages that close() gave up may take.
 GIVE_UP_SECONDS = 0.3
 
-#: Makes a client of librdkafka properties, callbacks among them; the test kit has its own.
-ClientFactory = Callable[[dict[str, Any]], Any]
-
 
 def confluent_producer(properties: dict[str, Any]) -> Producer:
     """The real client; raises ConfigError for properties that librdkafka refuses."""
-    try:
-        return Producer(properties, logger=client_logger)
-    except (KafkaException, TypeError, ValueError) as error:
-        raise refused(error) from error
+    return make_client(Producer, properties)
 
 
 def _fatal(raised: BaseException) -> KafkaClientError | None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from dp_kafka import forks
 from dp_kafka.channels import ErrorsChannel, Signal
+from dp_kafka.clients import ClientFactory
 from dp_kafka.codecs.protocol import Codec, MarshalsEvents
 from dp_kafka.config import ProducerConfig
 from dp_kafka.errorlog import ErrorLog
@@ -21,12 +22,12 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
-from dp_kafka.initialisation import INIT_SECONDS
+from dp_kafka.initialisation import CONSTRUCTOR_SECONDS, INIT_SECONDS
 from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
 from dp_kafka.producer.closing import GRACE_SECONDS, CloseThread
-from dp_kafka.producer.delivery import ClientFactory, DeliveryThread, confluent_producer
+from dp_kafka.producer.delivery import DeliveryThread, confluent_producer
 from dp_kafka.producer.exit import close_at_exit
 from dp_kafka.producer.output import OutputThread
 from dp_kafka.producer.sender import Sender
@@ -37,10 +38,6 @@ __all__ = ["Producer"]
 
 logger = logging.getLogger("dp_kafka.producer")
 
-#: How long the constructor waits for the first attempt at initialisation; it goes on in the background.
-CONSTRUCTOR_SECONDS = 2.0
-#: How many errors the errors channel keeps.
-ERRORS_KEPT = 20
 #: How many messages the output channel holds before `put` waits.
 OUTPUT_KEPT = 10_000
 
@@ -85,7 +82,7 @@ class Producer:
             raise ConfigError(f"a Producer takes a ProducerConfig, but got {type(config).__name__}")
         self._topic = config.topic
         self._forked = False
-        errors = ErrorsChannel(ERRORS_KEPT)
+        errors = ErrorsChannel()
         self._error_log = ErrorLog(
             errors,
             config.topic,
@@ -380,7 +377,7 @@ class Producer:
             cast(Signal, signal)._forget()
         channels.closed.set()
         # Made anew, as their locks may be held for ever; a put is refused by what would start its thread.
-        ErrorsChannel.__init__(channels.errors, ERRORS_KEPT)
+        ErrorsChannel.__init__(channels.errors)
         channels.errors.close()
         OutputChannel.__init__(channels.output, OUTPUT_KEPT, forks.refuser("Producer"))
         forks.refuse(self, "Producer", but=("close",))

@@ -17,6 +17,7 @@ from dp_kafka.admin.client import new_admin
 from dp_kafka.admin.offsets import GroupOffsets, ends_of, starts_of
 from dp_kafka.admin.topics import list_topics
 from dp_kafka.errors import ConfigError, KafkaClientError, UnknownTopicError
+from dp_kafka.groupmember import GONE_ON
 from dp_kafka.logs import log_event
 from dp_kafka.reading import GroupReader
 from dp_kafka.redrive.config import RedriveConfig, RedriveError, RedriveProgress, RedriveResult
@@ -29,8 +30,6 @@ logger = logging.getLogger("dp_kafka.redrive")
 
 #: Letters that are sent before the next commit: how many are sent twice at most when the process is killed.
 _BATCH = 500
-#: A rebalance has come between reading and committing: another redrive has the partition now.
-_MOVED = frozenset({"UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"})
 
 
 def redrive(
@@ -169,7 +168,8 @@ class _Redrive:
         try:
             reader.commit(offsets, time.monotonic() + self._config.timeout)
         except KafkaClientError as error:
-            if error.name not in _MOVED:
+            # Between reading and committing: another redrive has the partition now.
+            if error.name not in GONE_ON:
                 raise self._error(f"the progress could not be committed: {error}") from error
             fields = {"topic": self._config.topic, "partitions": sorted(offsets), "error": str(error)}
             log_event(logger, logging.WARNING, "progress not committed, letters may go back twice", fields)

@@ -46,11 +46,15 @@ def test_each_invariant_names_the_modules_that_keep_it() -> None:
         assert [name for name in modules if not (ROOT / name).is_file()] == []
 
 
+#: What consumers and producers have in common, besides channels, whose mutex is that of `queue.Queue`.
+SHARED = [ROOT / "dp_kafka" / f"{name}.py" for name in ("closing", "initialisation", "state", "threads")]
+
+
 def test_every_lock_of_the_clients_is_in_the_table() -> None:
     """Those of consumers and producers, by class and name; the page says where to look for the others."""
-    table = set(re.findall(r"`(\w+)\.(_?\w+)`(?:, `(_\w+)`)?[^|]*\|.*\|.*\|$", PAGE, re.MULTILINE))
+    table = set(re.findall(r"^\| `(\w+)\.(_?\w+)`(?:, `(_\w+)`)?[^|]*\|.*\|.*\|$", PAGE, re.MULTILINE))
     shown = {(owner, name) for owner, *names in table for name in names if name}
-    for path in (*ROOT.glob("dp_kafka/consumer/*.py"), *ROOT.glob("dp_kafka/producer/*.py")):
+    for path in (*ROOT.glob("dp_kafka/consumer/*.py"), *ROOT.glob("dp_kafka/producer/*.py"), *SHARED):
         for owner in ast.parse(path.read_text()).body:
             if isinstance(owner, ast.ClassDef):
                 for name in _locks(owner):

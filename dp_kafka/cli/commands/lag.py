@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -154,7 +154,9 @@ class _Looks:
             return None
 
 
-def _watch(looks: _Looks, reading: Reading, interval: float, as_json: bool, wait: Any) -> Reading:
+def _watch(
+    looks: _Looks, reading: Reading, interval: float, as_json: bool, wait: Callable[[float], bool]
+) -> Reading:
     out = showing.console()
     if as_json or not out.is_terminal:
         _write(reading, as_json)
