@@ -204,8 +204,8 @@ class UnknownTopicError(DpKafkaError):
 class CommitError(DpKafkaError):
     """Raised by no call, but put on `errors`, when the broker refuses a commit for good.
 
-    What is handled will be handled again until that is put right. A commit that fails for a while is only logged,
-    and tried again. Who waits for one hears of it by the False of `Message.commit`.
+    What is handled will be handled again until that is put right. A commit that fails for a while is only
+    logged, and tried again. Who waits for one hears of it by the False of `Message.commit`.
     """
 
 
