@@ -86,6 +86,12 @@ def nobody() -> str:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
+def ready(producer: Producer) -> Producer:
+    """The producer, once it is initialised: on a busy machine its constructor may not wait long enough."""
+    assert producer.channels.initialised.wait(PATIENCE)
+    return producer
+
+
 def quick_producer(cluster: EmbeddedCluster, topic: str = "t", **fields: Any) -> Producer:
     """A producer that soon notices that the cluster is there again."""
     quick = {"min_retry_period": 0.02, "max_retry_period": 0.05, "librdkafka": RECONNECT}

@@ -13,6 +13,7 @@ from typing import Any
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import committed_offset
+from tests.sending import ready
 from tests.waiting import PATIENCE
 
 __all__ = ["CLASSIC", "KIP_848", "Service", "consumer_config", "producer_config", "until"]
@@ -76,7 +77,7 @@ class Service:
         #: How often each number was handled; guarded by the condition.
         self.handled: Counter[int] = Counter()
         self._condition = threading.Condition()
-        self.producer = Producer(producer_config(cluster, self.topic))
+        self.producer = ready(Producer(producer_config(cluster, self.topic)))
         self.group = ConsumerGroup(consumer_config(cluster, self.topic, **consumer))
         self.group.register_handler(self._handle)
 

@@ -13,6 +13,7 @@ import pytest
 from dp_kafka import DeliveryError, Producer
 from dp_kafka.kafkatest import DISCONNECT, EmbeddedCluster
 from tests.faults.service import CLASSIC, KIP_848, Service, producer_config, until
+from tests.sending import ready
 from tests.waiting import PATIENCE, Collected
 
 #: The protocol's retriable errors that a broker may answer to a Produce, by librdkafka's names (INVALID_MSG
@@ -143,7 +144,7 @@ def test_a_message_that_is_not_sent_again_says_so_and_the_next_ones_go(
 ) -> None:
     """No broker answers these to a Produce. If one did, no message would vanish without a report."""
     own_cluster.create_topic("reported")
-    with Producer(producer_config(own_cluster, "reported")) as producer:
+    with ready(Producer(producer_config(own_cluster, "reported"))) as producer:
         for error in NOT_OF_PRODUCE:
             outcomes: Collected[str | None] = Collected()
 

@@ -9,6 +9,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import GroupFactory, committed_offset
 from tests.faults.service import producer_config
 from tests.looking import eventually
+from tests.sending import ready
 from tests.waiting import PATIENCE, Collected, Logged
 
 
@@ -30,7 +31,7 @@ def test_a_stop_waits_for_a_broker_that_answers(
     )
     group.register_handler(lambda _worker, message: handled.add(message.offset))
     group.start()
-    with Producer(producer_config(own_cluster, "slow")) as producer:
+    with ready(Producer(producer_config(own_cluster, "slow"))) as producer:
         # The first commit waits for no interval; once it is there, the next is far away.
         producer.send_bytes(b"first")
         eventually(lambda: committed_offset(own_cluster, "slow", "slow"), 1)

@@ -13,6 +13,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, GroupFactory
 from tests.faults.service import producer_config
 from tests.looking import eventually
+from tests.sending import ready
 from tests.waiting import PATIENCE, Collected
 
 
@@ -42,7 +43,7 @@ def test_finished_offsets_are_read_at_a_later_try(
         group.start()
         return group
 
-    with Producer(producer_config(own_cluster, "gaps")) as producer:
+    with ready(Producer(producer_config(own_cluster, "gaps"))) as producer:
         for number in range(4):
             producer.send_bytes(b"%d" % number)
         first = member()

@@ -21,7 +21,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.faults.service import producer_config
 from tests.looking import eventually
-from tests.sending import on_broker
+from tests.sending import on_broker, ready
 from tests.waiting import PATIENCE, Collected, Logged, fields
 
 EVENT = "offsets went back: the partition begins again there"
@@ -37,7 +37,7 @@ def go_back(request: pytest.FixtureRequest, cluster: EmbeddedCluster) -> GoBack:
     def make_again(name: str) -> None:
         cluster.delete_topic(name)
         cluster.create_topic(name)
-        with Producer(producer_config(cluster, name)) as producer:
+        with ready(Producer(producer_config(cluster, name))) as producer:
             for _ in range(10):
                 producer.send_bytes(b"new")
 

@@ -11,6 +11,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, GroupFactory
 from tests.faults.service import producer_config
 from tests.looking import eventually
+from tests.sending import ready
 from tests.waiting import PATIENCE, Collected
 
 MOST = 200
@@ -21,7 +22,7 @@ def test_messages_that_wait_for_their_durable_commit_stay_within_the_bound(
     own_cluster: EmbeddedCluster, consumer_group: GroupFactory
 ) -> None:
     own_cluster.create_topic("t")
-    with Producer(producer_config(own_cluster, "t")) as producer:
+    with ready(Producer(producer_config(own_cluster, "t"))) as producer:
         for _ in range(COUNT):
             producer.send_bytes(b"v")
     own_cluster.inject_errors("OffsetCommit", *["COORDINATOR_LOAD_IN_PROGRESS"] * 1_000)

@@ -17,6 +17,7 @@ from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.faults.service import producer_config
 from tests.looking import eventually
+from tests.sending import ready
 from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, fields, in_thread
 
 
@@ -72,7 +73,7 @@ def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_close(
     group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
     group.register_handler(lambda _worker_id, message: handled.add(message.offset))
     group.start()
-    with Producer(producer_config(own_cluster, "orders")) as producer:
+    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
         producer.send_bytes(b"order")
     handled.wait(1)
     found: list[bool] = []
@@ -94,7 +95,7 @@ def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_stop(
     group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
     group.register_handler(lambda _worker_id, message: handled.add(message.offset))
     group.start()
-    with Producer(producer_config(own_cluster, "orders")) as producer:
+    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
         producer.send_bytes(b"order")
     handled.wait(1)
     assert not group.stop_and_wait(PATIENCE)

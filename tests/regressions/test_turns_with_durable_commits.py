@@ -21,6 +21,7 @@ from dp_kafka.consumer.commits import RETRY_SECONDS
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, GroupFactory, SendFunction, TopicFactory
 from tests.faults.service import producer_config
+from tests.sending import ready
 from tests.waiting import Collected, Held, Logged, fields
 
 
@@ -100,7 +101,7 @@ def test_the_poll_thread_rests_until_a_refused_round_is_tried_again(
     # Each asks for its commit when a round has begun that does not answer it.
     group.register_handler(lambda _worker_id, message: at_rounds.wait(message.offset))
     own_cluster.inject_errors("OffsetCommit", *[error] * 200)
-    with Producer(producer_config(own_cluster, "orders")) as producer:
+    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
         for _ in range(4):
             producer.send_bytes(b"order")
     group.start()

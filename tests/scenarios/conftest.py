@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Producer, ProducerConfig, kafkatest
 from dp_kafka.kafkatest import EmbeddedCluster, MemoryCluster
 from tests.kafka.conftest import apache_kafka  # noqa: F401  # the session's cluster, shared with tests/kafka
+from tests.sending import ready
 
 #: Seconds for a scenario that may have to start Apache Kafka first.
 _APACHE_TIMEOUT = 180
@@ -61,9 +62,11 @@ class Kafka:
         return ConsumerGroup(config)
 
     def producer(self, topic: str, **config: Any) -> Producer:
-        """A producer of the library, on this Kafka."""
+        """A producer of the library, on this Kafka, initialised."""
         made = ProducerConfig(self.broker_addrs, topic, **config)
-        return Producer(made) if self.memory is None else kafkatest.Producer(made, cluster=self.memory)
+        if self.memory is not None:
+            return kafkatest.Producer(made, cluster=self.memory)
+        return ready(Producer(made))
 
     def client(self, group: str, **properties: Any) -> Any:
         """A plain consumer of the group."""

@@ -12,7 +12,7 @@ from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Producer, ProducerConfi
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, committed_offset
 from tests.looking import eventually
-from tests.sending import PLAIN
+from tests.sending import PLAIN, ready
 from tests.waiting import PATIENCE, Collected
 
 CYCLES = 200
@@ -64,7 +64,7 @@ def test_two_hundred_starts_and_stops(own_cluster: EmbeddedCluster) -> None:
     leftovers = Leftovers("cycles")
     with (
         ConsumerGroup(config) as group,
-        Producer(ProducerConfig(own_cluster.broker_addrs, "cycles", librdkafka=PLAIN)) as producer,
+        ready(Producer(ProducerConfig(own_cluster.broker_addrs, "cycles", librdkafka=PLAIN))) as producer,
     ):
         group.register_handler(lambda _worker_id, message: handled.add(message.offset))
         assert producer.channels.initialised.wait(PATIENCE)
@@ -95,7 +95,7 @@ def test_two_hundred_clients_opened_and_closed(own_cluster: EmbeddedCluster) -> 
     handled: Collected[int] = Collected()
     for cycle in range(1, CYCLES + 1):
         group = ConsumerGroup(config)
-        producer = Producer(ProducerConfig(own_cluster.broker_addrs, "cycles", librdkafka=PLAIN))
+        producer = ready(Producer(ProducerConfig(own_cluster.broker_addrs, "cycles", librdkafka=PLAIN)))
         group.register_handler(lambda _worker_id, message: handled.add(message.offset))
         group.log_errors()
         producer.log_errors()

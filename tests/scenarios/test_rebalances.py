@@ -18,6 +18,7 @@ from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, Prod
 from dp_kafka.health import CheckState, Status
 from tests.looking import eventually
 from tests.scenarios.conftest import Kafka
+from tests.sending import ready
 
 PARTITIONS = 4
 CONSUME_TIMEOUT = 3.1
@@ -57,7 +58,9 @@ class Service:
         self.kafka, self.protocol, self.partitions = kafka, protocol, partitions
         self.topic = kafka.create_topic(partitions)
         self._stack = ExitStack()
-        self._producer = self._stack.enter_context(Producer(ProducerConfig(kafka.broker_addrs, self.topic)))
+        self._producer = self._stack.enter_context(
+            ready(Producer(ProducerConfig(kafka.broker_addrs, self.topic)))
+        )
         self.sent = 0
         #: Who handled which number, in the order of the ends; guarded by the condition.
         self.handled: list[tuple[str, int]] = []

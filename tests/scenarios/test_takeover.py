@@ -12,6 +12,7 @@ import pytest
 from dp_kafka import Producer, ProducerConfig
 from tests.examples.running import EXAMPLES, Example
 from tests.scenarios.conftest import Kafka
+from tests.sending import ready
 
 PARTITIONS = 3
 EACH = 2
@@ -43,7 +44,7 @@ def test_sigterm_finishes_what_is_in_hand_and_the_next_service_goes_on_from_ther
 ) -> None:
     """examples/consumer.py with handlers of two seconds, three of them at work when the signal comes."""
     topic = kafka.create_topic(PARTITIONS)
-    with Producer(ProducerConfig(kafka.broker_addrs, topic)) as producer:
+    with ready(Producer(ProducerConfig(kafka.broker_addrs, topic))) as producer:
         for number in range(PARTITIONS * EACH):
             producer.send_bytes(b"%d" % number, partition=number % PARTITIONS)
     program = tmp_path / "slow_consumer.py"
