@@ -74,12 +74,12 @@ class ClosingThread(threading.Thread, ABC):
         super().__init__(name=f"dp-kafka:close:{topic}", daemon=True)
         self._deadline = deadline
         self._beginning = Beginning()
-        #: Taken by who runs. A Ctrl-C just behind the start of the thread makes the next close() begin again.
-        self._once = threading.Lock()
+        #: The thread that closes: this one, or where none can be started, the caller's. Under one key, as to
+        #: find nobody there and to write it is one step: a Ctrl-C just behind the start of the thread makes
+        #: the next close() begin again.
+        self._runner: dict[str, threading.Thread] = {}
         #: Whether a close has begun; for good.
         self.begun = False
-        #: The thread that closes: this one, or where none can be started, the caller's.
-        self.runner: threading.Thread | None = None
         #: How many messages had to be left.
         self.left = 0
 
@@ -119,15 +119,20 @@ class ClosingThread(threading.Thread, ABC):
 
     def run(self) -> None:
         """Close, and tell."""
-        if not self._once.acquire(blocking=False):
-            return
-        self.runner = threading.current_thread()
+        current = threading.current_thread()
         try:
-            self._close()
+            if self._runner.setdefault("thread", current) is current:
+                self._close()
         except BaseException as error:  # noqa: BLE001  # whoever waits for the end must get it
             self._failed(error)
         finally:
-            self._finish()
+            if self.runner is current:
+                self._finish()
+
+    @property
+    def runner(self) -> threading.Thread | None:
+        """The thread that closes, or has."""
+        return self._runner.get("thread")
 
     def _join(self, thread: threading.Thread, grace: float, enough: Callable[[], bool] | None = None) -> None:
         """Join a thread until it ends, or `grace` seconds after the deadline, or when it is `enough`."""

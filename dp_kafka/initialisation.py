@@ -24,14 +24,26 @@ from dp_kafka.logs import error_text, log_event
 from dp_kafka.pulse import Pulse
 from dp_kafka.retry import get_retry_time
 
-__all__ = ["CONSTRUCTOR_SECONDS", "INIT_SECONDS", "ClientCallbacks", "Initialisation", "initialise"]
+__all__ = [
+    "CONSTRUCTOR_SECONDS",
+    "INIT_SECONDS",
+    "REQUEST_SECONDS",
+    "ClientCallbacks",
+    "Initialisation",
+    "initialise",
+]
 
 #: How long the constructor of a client waits for the first try; it goes on in the background.
 CONSTRUCTOR_SECONDS = 2.0
 #: How long one try lasts at most.
 INIT_SECONDS = 5.0
-#: How long its first question waits for a broker's answer: in the first try, and at most in later ones.
-PROBE_SECONDS, LONGEST_PROBE_SECONDS = 0.1, 3.2
+#: How long `initialise()` of a client waits: for the try that is under way, and for the next one.
+REQUEST_SECONDS = 2 * INIT_SECONDS + 1.0
+#: How long the first question of the first try waits for a broker's answer, and how much longer the next one.
+PROBE_SECONDS, LONGER = 0.1, 4
+#: How long the first question of a later try waits, at most, where the last one heard of an error, as of a
+#: connection that is refused. Else it waits as long as the try lasts: a broker is slow, or says nothing.
+HEARD_SECONDS = 1.6
 #: How long a try lasts at least where no broker could be reached before, and the client says nothing new.
 DOWN_SECONDS = 1.0
 
@@ -183,11 +195,9 @@ def initialise(
         what: what a failure calls what could not be made.
         report: puts an error on the errors channel.
     """
-    attempt = 1
+    attempt, first = 1, PROBE_SECONDS
     while initialisation.is_wanted():
-        asked = initialisation.begin()
-        # Longer from try to try, so that a slow broker gets its time and one that is away costs little.
-        first = min(PROBE_SECONDS * 4 ** min(attempt - 1, 9), LONGEST_PROBE_SECONDS)
+        asked, errors_before = initialisation.begin(), callbacks.errors
         try:
             if _has_answered(client, initialisation, topic, callbacks, serve, pulse, first):
                 return True
@@ -201,6 +211,7 @@ def initialise(
             if ends(raised):
                 raise
             error = _told(raised)
+        first = min(LONGER * first, HEARD_SECONDS) if callbacks.errors != errors_before else INIT_SECONDS
         initialisation.tried(error)
         if not initialisation.is_wanted():
             break
@@ -211,7 +222,13 @@ def initialise(
             logger,
             logging.WARNING,
             "initialisation failed",
-            {**fields, "attempt": attempt, "retry_in_seconds": round(pause, 3), "error": error_text(error)},
+            {
+                **fields,
+                "attempt": attempt,
+                "retry_in_seconds": round(pause, 3),
+                "error": error_text(error),
+                "error_type": type(error).__name__,
+            },
         )
         attempt += 1
         pulse.rest()
@@ -235,10 +252,14 @@ def _has_answered(
     """
     began = now = time.monotonic()
     errors_before = callbacks.errors
-    while initialisation.is_wanted() and now < began + INIT_SECONDS:
+    while initialisation.is_wanted():
         pulse.beat(now)
+        # All that is left where it is not much more, so that there are few questions: a slow broker answers
+        # one after another, also those for whose answers nobody waits any more.
+        left = began + INIT_SECONDS - now
+        is_last = left < 3 * timeout
         try:
-            client.list_topics(topic=topic, timeout=min(timeout, began + INIT_SECONDS - now))
+            client.list_topics(topic=topic, timeout=left if is_last else timeout)
         except KafkaException as error:
             cause = _kafka_error(error)
             if cause is None or cause.code() not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
@@ -249,20 +270,21 @@ def _has_answered(
         now = time.monotonic()
         # That all brokers are down librdkafka says once, until one is up. Without a new error one may be up
         # and slow.
-        if callbacks.all_down and (callbacks.errors != errors_before or now >= began + DOWN_SECONDS):
+        is_down = callbacks.all_down and (callbacks.errors != errors_before or now >= began + DOWN_SECONDS)
+        if is_last or is_down:
             break
-        timeout *= 2
+        timeout *= LONGER
     return False
 
 
 def _told(raised: Exception) -> Exception:
-    """What is told of an exception of the client. Not with its stack, which would keep the client alive."""
-    raised.with_traceback(None)
+    """What is told of an exception of the client."""
     cause = _kafka_error(raised)
     if cause is None:
         return raised
     error = KafkaClientError.from_kafka_error(cause)
-    error.__cause__ = raised
+    # Its stack tells nothing, and would keep the client alive as long as somebody keeps the error.
+    error.__cause__ = raised.with_traceback(None)
     return error
 
 

@@ -61,22 +61,21 @@ class Beginning:
     """
 
     def __init__(self) -> None:
-        #: Taken by the first. To take it is one step, in which no handler can come.
-        self._first = threading.Lock()
+        #: Whose attempt is the first, under one key. To find nobody there and to write it is one step, in
+        #: which no handler can come, and behind which everybody sees whose it is.
+        self._first: dict[str, object] = {}
         self._local = threading.local()
 
     @contextmanager
     def attempt(self) -> Iterator[bool]:
         """Gives whether this is the first attempt; what it stands around is the beginning."""
-        before = self.interrupted()
+        before, attempt = self.interrupted(), object()
         self._local.under_way = True
-        first = False
         try:
-            first = self._first.acquire(blocking=False)
-            yield first
+            yield self._first.setdefault("attempt", attempt) is attempt
         except BaseException:
-            if first:
-                self._first.release()
+            if self._first.get("attempt") is attempt:
+                del self._first["attempt"]
             raise
         finally:
             self._local.under_way = before

@@ -54,20 +54,26 @@ class CloseThread(ClosingThread):
         self._dead_letters = dead_letters
         self._error_log = error_log
         self._last = last
-        self._hooks: Sequence[Callable[[], object]] = ()
+        self._hooks: list[Callable[[], object]] = []
+        self._hooks_are_over = False
 
     def close(self, hooks: Sequence[Callable[[], object]], deadline: float | None) -> None:
         """Begin to close, if this is the first call; a later one may bring the deadline forward."""
 
-        def close() -> None:
-            # Those of an earlier call that was interrupted, too.
-            self._hooks = (*self._hooks, *hooks)
+        # Those of an earlier call that was interrupted are known, and run.
+        late = [hook for hook in hooks if not any(hook is known for known in self._hooks)]
+
+        def first() -> None:
             # At once: whoever starts after a close is told so, whether or not the thread runs by then.
             self._control.close()
+            if not self._hooks_are_over:
+                self._hooks.extend(late)
+                late.clear()
 
-        if not self.begin(deadline, close) and hooks:
+        self.begin(deadline, first)
+        if late:
             event = "hooks of a further close() are not run: the consumer is closing already"
-            log_event(logger, logging.WARNING, event, {**self._fields, "hooks": len(hooks)})
+            log_event(logger, logging.WARNING, event, {**self._fields, "hooks": len(late)})
 
     def _waited_for(self) -> Collection[threading.Thread]:
         return (self._poller, *self._handlers.workers)
@@ -99,12 +105,13 @@ class CloseThread(ClosingThread):
         while not self._control.drained.wait(LOOK_SECONDS) and not self._deadline.has_passed():
             pass
         # 2. The user's own last work, while commits still reach the broker.
-        for hook in self._hooks:
+        for hook in self._hooks:  # which may grow meanwhile
             try:
                 hook()
             except BaseException as error:  # noqa: BLE001  # the group must close whatever a hook does
                 log_error(logger, "a hook of close() failed", error, self._fields)
                 channels.errors.put(error)
+        self._hooks_are_over = True
         # 3. The poll thread commits the rest, leaves the group and closes its client.
         self.left = poller.in_hand()
         self._control.may_leave.set()

@@ -43,8 +43,8 @@ class Control:
         #: Set once it is known whether a closing consumer has finished and committed all that was in hand.
         self.settled = LockFreeEvent()
         self._finished = False
-        #: Whether the broker has what was finished by the last stop; guarded by the condition.
-        self._stop_committed = True
+        #: Whether the broker has the commit of what the last session finished that had partitions.
+        self.committed = True
         #: Set once the hooks of close() have run, or there are none.
         self.may_leave = LockFreeEvent()
         self._wanted = _Wanted.STOPPED
@@ -100,9 +100,9 @@ class Control:
             seen = self.machine.entries(State.STOPPED)
             self._stop_locked()
             if self.state is State.STOPPING and self.machine.wait_from(State.STOPPED, seen, timeout):
-                return self._stop_committed
+                return self.committed
             if self._wanted is not _Wanted.CLOSED:
-                return self._stop_committed and self.state in (State.STOPPED, State.INITIALISING)
+                return self.committed and self.state in (State.STOPPED, State.INITIALISING)
         self.settled.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return self._finished
 
@@ -163,7 +163,7 @@ class Control:
                     return self.state in _RUNNING
                 # start() and stop() came before this thread woke up: there is no session to end, and
                 # nobody else would carry the stop out.
-                self.set_stopped(committed=True)
+                self.set_stopped()
 
     def wait_not_running(self, timeout: float) -> None:
         """Wait until something else than consuming is wanted, at most `timeout` seconds."""
@@ -187,15 +187,16 @@ class Control:
             if self.state is State.CONSUMING:
                 self.machine.set(State.STARTING)
 
-    def set_stopped(self, *, committed: bool) -> None:
-        """The session has ended and the group has been left; go on if somebody wanted a start meanwhile.
+    def set_committed(self, committed: bool) -> None:
+        """A session has ended: whether the broker has the commit of what it finished."""
+        with self._condition:
+            self.committed = committed
 
-        `committed`: the broker has what was finished.
-        """
+    def set_stopped(self) -> None:
+        """The session has ended and the group has been left; go on if somebody wanted a start meanwhile."""
         with self._condition:
             if self.state is not State.STOPPING:
                 return
-            self._stop_committed = committed
             self.machine.set(State.STOPPED)
             if self._wanted is _Wanted.RUNNING:
                 self.machine.set(State.STARTING)

@@ -33,7 +33,7 @@ from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
 from dp_kafka.health.status import Status
-from dp_kafka.initialisation import CONSTRUCTOR_SECONDS, INIT_SECONDS
+from dp_kafka.initialisation import CONSTRUCTOR_SECONDS, REQUEST_SECONDS
 from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.processing.chain import Middleware
@@ -174,7 +174,7 @@ class ConsumerGroup:
     # -- life ---------------------------------------------------------------------------------------
 
     def initialise(self) -> None:
-        """Try now to reach a broker, and wait for the outcome, ten seconds at most.
+        """Try now to reach a broker, and wait for the outcome, eleven seconds at most.
 
         Returns at once when one has answered before.
 
@@ -182,7 +182,7 @@ class ConsumerGroup:
             NotInitialisedError: none answered; it is tried again in the background all the same.
             ClosedError: the consumer is closing.
         """
-        self._control.initialisation.request(2 * INIT_SECONDS)
+        self._control.initialisation.request(REQUEST_SECONDS)
 
     def start(self) -> None:
         """Begin to consume, once initialised; returns at once. Nothing happens when it already does.

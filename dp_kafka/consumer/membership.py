@@ -232,8 +232,15 @@ class Membership:
         return not self.session.in_hand() and self.is_committed()
 
     def is_committed(self) -> bool:
-        """Whether the broker has the commit of what is finished. Poll thread."""
-        return not self.committer.uncommitted(self.session.lanes.values())
+        """Whether the broker has the commit of what is finished. Poll thread.
+
+        Of partitions that were lost, or taken away before the end, others have what is not committed.
+        """
+        rebalances = self.rebalances
+        if not rebalances.assigned:
+            # Then there is still what an earlier session may have left.
+            return self._control.committed
+        return not rebalances.left_uncommitted and not self.committer.uncommitted(self.session.lanes.values())
 
     def _keep_up(self, now: float) -> None:
         """What keeps the member in its group while it hands out nothing.

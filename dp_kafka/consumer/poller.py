@@ -63,8 +63,6 @@ class Poller(threading.Thread):
         self._batched = False
         #: How many messages were in hand when the last session ended, if the group was closing.
         self._left = 0
-        #: Whether the broker has the commit of what the last session finished.
-        self._committed = True
         #: The membership under way, if there is one; only this thread sets it.
         self.membership: Membership | None = None
         #: Since when the client's close() runs; infinite while it doesn't.
@@ -124,7 +122,7 @@ class Poller(threading.Thread):
             log_error(logger, "poll thread died, the consumer closes", error, context.fields)
             self._on_death()
         finally:
-            self._control.settle(finished=context.pulse.crash is None)
+            self._control.settle(finished=context.pulse.crash is None and self._control.committed)
             self._control.drained.set()
             self._close_client()
 
@@ -167,12 +165,12 @@ class Poller(threading.Thread):
             self._left = membership.session.in_hand() if closing else 0
             if closing:
                 self._control.settle(finished=membership.is_finished())
-            self._committed = membership.is_committed()
+            self._control.set_committed(membership.is_committed())
             self.membership = None
             membership.end()
             membership.leave()
             self._close_client()
-        self._control.set_stopped(committed=self._committed)
+        self._control.set_stopped()
 
     def _session_failed(self, error: Exception, attempt: int) -> int:
         """Report a failed session and wait before the next one; the number of the next attempt."""
@@ -185,7 +183,7 @@ class Poller(threading.Thread):
         self._control.set_unassigned()
         context.pulse.rest()
         self._control.wait_not_running(pause)
-        self._control.set_stopped(committed=self._committed)
+        self._control.set_stopped()
         return attempt + 1
 
     # -- the client -----------------------------------------------------------------------------------

@@ -50,6 +50,11 @@ class Rebalances:
         self._incremental = is_incremental(context.config.librdkafka)
         #: How many callbacks were served.
         self.served = 0
+        #: Whether there have been partitions.
+        self.assigned = False
+        #: Whether partitions were given back, once the session was to end, without the commit of what is
+        #: finished.
+        self.left_uncommitted = False
         #: Set when the session ends: what comes after that only gives the partitions back.
         self.ended = False
         self._times_up = 0
@@ -76,6 +81,7 @@ class Rebalances:
         # back, and would never be fetched again.
         client.resume(assigned)
         (client.incremental_assign if self._incremental else client.assign)(assigned)
+        self.assigned = self.assigned or bool(assigned)
         self._log_partitions("partitions assigned", partitions)
         context.trouble.clear()
         self._control.set_assigned()
@@ -92,6 +98,8 @@ class Rebalances:
         patience = time.monotonic() + self._context.config.message_consume_timeout
         self._wait_for_hands(lanes, patience)
         self._commit(lanes, patience)
+        if not self._control.running and self._committer.uncommitted(lanes):
+            self.left_uncommitted = True
         left = session.in_hand(lanes)
         self.drop(lanes)
         self._log_partitions("partitions revoked", partitions, in_hand=left)

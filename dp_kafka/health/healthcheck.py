@@ -175,12 +175,16 @@ class HealthCheck:
         with self._lock:
             self._not_stopped()
             if self._updates is None:
-                self._pid = os.getpid()
                 self._started_at = self._clock()
                 self._start_time = self._now()
-                updates = SubscriptionThread(self._subscriptions, self._readings)
-                updates.start()
-                self._updates = updates
+                self._updates = SubscriptionThread(self._subscriptions, self._readings)
+                try:
+                    self._updates.start()
+                except BaseException:
+                    if self._updates.ident is None:
+                        self._updates = None
+                    raise
+                self._pid = os.getpid()
             running = {thread.check for thread in self._threads}
             for check in self._checks:
                 if check not in running:
@@ -225,8 +229,14 @@ class HealthCheck:
 
     def _run(self, check: Check) -> None:
         thread = CheckThread(check, self._pause, self._stopping)
-        thread.start()
         self._threads.append(thread)
+        try:
+            thread.start()
+        except BaseException:
+            # Not where it runs, and a Ctrl-C came just behind its start.
+            if thread.ident is None:
+                self._threads.remove(thread)
+            raise
 
     def _pause(self) -> float:
         return self._interval * (1 + self._jitter * (2 * self._rand() - 1))

@@ -208,7 +208,7 @@ class Prober:
             except BaseException:
                 # No thread can be started, say. The next check asks this address again.
                 with self._lock:
-                    del self._running[thread]
+                    self._running.pop(thread, None)
                 raise
 
     def _run(self, address: str, until: float, answers: queue.SimpleQueue[tuple[str, Answer]]) -> None:
@@ -217,5 +217,5 @@ class Prober:
         except Exception as error:  # noqa: BLE001  # an address that can't be asked is not reachable
             answer = Answer(f"the probe failed with {type(error).__name__}: {error}")
         with self._lock:
-            del self._running[threading.current_thread()]
+            self._running.pop(threading.current_thread(), None)
         answers.put((address, answer))

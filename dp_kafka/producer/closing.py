@@ -63,6 +63,7 @@ class CloseThread(ClosingThread):
 
     def _refuse(self) -> None:
         self._sender.refuse(self._sender.closed_error)
+        self._delivery.initialisation.close()
         self._sender.close()
 
     def _failed(self, error: BaseException) -> None:

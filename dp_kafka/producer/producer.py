@@ -22,7 +22,7 @@ from dp_kafka.health.checks import BrokerCheck
 from dp_kafka.health.explain import Explainer
 from dp_kafka.health.liveness import STUCK_SECONDS
 from dp_kafka.health.state import CheckState
-from dp_kafka.initialisation import CONSTRUCTOR_SECONDS, INIT_SECONDS
+from dp_kafka.initialisation import CONSTRUCTOR_SECONDS, INIT_SECONDS, REQUEST_SECONDS
 from dp_kafka.interrupts import in_a_log_handler
 from dp_kafka.logs import log_error
 from dp_kafka.producer.channels import DeliveryCallback, OutputChannel, ProducerChannels
@@ -256,7 +256,7 @@ class Producer:
     # -- life ---------------------------------------------------------------------------------------
 
     def initialise(self) -> None:
-        """Try now to reach a broker, and wait for the outcome, ten seconds at most.
+        """Try now to reach a broker, and wait for the outcome, eleven seconds at most.
 
         Returns at once when one has answered before.
 
@@ -264,7 +264,7 @@ class Producer:
             NotInitialisedError: none answered; it is tried again in the background all the same.
             ClosedError: the producer is closing.
         """
-        self._delivery.initialisation.request(2 * INIT_SECONDS)
+        self._delivery.initialisation.request(REQUEST_SECONDS)
 
     def flush(self, timeout: float | None = None) -> int:
         """Wait until every message sent so far is delivered or reported; how many are not.

@@ -13,7 +13,6 @@ from typing import Any
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import committed_offset
-from tests.sending import ready
 from tests.waiting import PATIENCE
 
 __all__ = ["CLASSIC", "KIP_848", "Service", "consumer_config", "producer_config", "until"]
@@ -77,7 +76,7 @@ class Service:
         #: How often each number was handled; guarded by the condition.
         self.handled: Counter[int] = Counter()
         self._condition = threading.Condition()
-        self.producer = ready(Producer(producer_config(cluster, self.topic)))
+        self.producer = Producer(producer_config(cluster, self.topic))
         self.group = ConsumerGroup(consumer_config(cluster, self.topic, **consumer))
         self.group.register_handler(self._handle)
 
@@ -95,7 +94,8 @@ class Service:
     def send(self, count: int) -> None:
         """Queue `count` further messages, over all partitions."""
         for _ in range(count):
-            self.producer.send_bytes(b"%d" % self.sent, partition=self.sent % self.partitions)
+            partition = self.sent % self.partitions
+            self.producer.send_bytes(b"%d" % self.sent, partition=partition, timeout=PATIENCE)
             self.sent += 1
 
     def wait_handled(self, timeout: float = PATIENCE) -> None:

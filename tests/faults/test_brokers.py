@@ -78,7 +78,8 @@ def test_a_broker_that_takes_two_seconds_for_each_answer(own_cluster: EmbeddedCl
     service.group.start()
     service.flow(1)
     own_cluster.set_latency(2.0)
-    service.flow(1)
+    service.send(1)
+    service.wait_handled(2 * PATIENCE)  # it answers one request after another
     service.close(timeout=2 * PATIENCE)
     own_cluster.set_latency(0.0)
     service.check()

@@ -9,7 +9,9 @@ the broker had refused its last commit.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError
 
 from dp_kafka import Message, Producer, State
@@ -18,7 +20,7 @@ from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFun
 from tests.faults.service import producer_config
 from tests.looking import eventually
 from tests.sending import ready
-from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, fields, in_thread
+from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, fields, in_thread, wait_entered
 
 
 def test_it_is_false_when_a_close_leaves_a_handler_at_its_deadline(
@@ -107,22 +109,82 @@ def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_stop(
     assert group.stop_and_wait(PATIENCE)
 
 
-def test_it_is_false_when_a_session_that_failed_had_not_committed(
-    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, logged: Logged
+def test_it_stays_false_when_the_consumer_is_closed_behind_a_stop_without_its_commit(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory
 ) -> None:
-    name = topic()
+    own_cluster.create_topic("orders")
+    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
+    handled: Collected[int] = Collected()
+    group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
+    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
+    group.start()
+    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
+        producer.send_bytes(b"order")
+    handled.wait(1)
+    assert not group.stop_and_wait(PATIENCE)
+    group.close(timeout=PATIENCE)
+    assert not group.stop_and_wait(PATIENCE)
+
+
+def test_it_is_false_when_a_revoke_within_the_stop_is_not_committed(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory
+) -> None:
+    """Its lanes are gone when the stop ends, and with them what told of the commit that is missing."""
+    own_cluster.create_topic("orders", 2)
+    held = Held()
+    settings: Any = {"broker_addrs": own_cluster.broker_addrs, "group_name": "g", "librdkafka": INCREMENTAL}
+    group = consumer_group("orders", message_consume_timeout=PATIENCE, num_workers=2, **settings)
+    group.register_handler(held)
+    consuming(group)
+    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
+        producer.send_bytes(b"0", partition=0)
+        producer.send_bytes(b"1", partition=1)
+    assert held.entered.wait(PATIENCE)
+    stopping = in_thread(lambda: group.stop_and_wait(2 * PATIENCE))
+    assert group.state_wait(State.STOPPING, PATIENCE)
+    membership = group._poller.membership
+    assert membership is not None
+    served = membership.rebalances.served
+    consumer_group("orders", **settings).start()
+    eventually(lambda: membership.rebalances.served > served)
+    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
+    held.finish.set()
+    assert not stopping.result(2 * PATIENCE)
+
+
+@pytest.mark.parametrize("end", ["stop", "close", "stop of the next session"])
+def test_it_is_false_when_a_session_that_failed_had_not_committed(
+    own_cluster: EmbeddedCluster, consumer_group: GroupFactory, logged: Logged, end: str
+) -> None:
+    own_cluster.create_topic("orders")
+    pause = 0.01 if end == "stop of the next session" else 60.0
     group = consumer_group(
-        name, librdkafka=INCREMENTAL, commit_interval=600.0, min_retry_period=60.0, max_retry_period=60.0
+        "orders",
+        broker_addrs=own_cluster.broker_addrs,
+        librdkafka=INCREMENTAL,
+        commit_interval=600.0,
+        min_retry_period=pause,
+        max_retry_period=pause,
     )
     handled: Collected[int] = Collected()
     group.register_handler(lambda _worker_id, message: handled.add(message.offset))
     consuming(group)
-    send(name, "a")
-    handled.wait(1)
-    send(name, "b")  # the first commit waits for no interval
-    handled.wait(2)
+    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
+        producer.send_bytes(b"a")
+        handled.wait(1)
+        producer.send_bytes(b"b")  # the first commit waits for no interval
+        handled.wait(2)
+    # So that no further session gets partitions.
+    own_cluster.inject_errors("ConsumerGroupHeartbeat", *["COORDINATOR_LOAD_IN_PROGRESS"] * 2_000)
+    own_cluster.inject_errors("JoinGroup", *["COORDINATOR_LOAD_IN_PROGRESS"] * 2_000)
+    seen = group.channels.state.entries(State.STARTING)
     group._poller._errors.take(KafkaError(KafkaError._FATAL, "of the test", fatal=True))
     logged.wait("consuming failed, it is begun again")
+    if end == "close":
+        group.close(timeout=PATIENCE)
+    elif end == "stop of the next session":
+        assert wait_entered(group, State.STARTING, seen)
+        eventually(lambda: group._poller.membership is not None)
     assert not group.stop_and_wait(PATIENCE)
 
 

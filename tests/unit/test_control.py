@@ -110,7 +110,7 @@ def test_an_assignment_that_comes_after_the_stop_changes_nothing() -> None:
 def test_stopped_follows_stopping_only() -> None:
     control = initialised()
     control.start()
-    control.set_stopped(committed=True)
+    control.set_stopped()
     assert control.state is State.STARTING
 
 
@@ -119,7 +119,7 @@ def test_a_stop_that_takes_too_long_is_told_and_goes_on() -> None:
     control.start()
     assert not control.stop_and_wait(0.01)
     assert control.state is State.STOPPING
-    control.set_stopped(committed=True)
+    control.set_stopped()
     assert control.stop_and_wait(0)
 
 
@@ -131,7 +131,7 @@ def test_who_waits_for_the_stop_hears_of_it_even_if_a_start_follows_at_once() ->
     assert waiting(control).wait(PATIENCE)
     with control.machine.condition:
         control.start()  # wanted as soon as it has stopped
-        control.set_stopped(committed=True)
+        control.set_stopped()
     assert waiter.result(PATIENCE)
     assert control.state is State.STARTING
 

@@ -33,7 +33,7 @@ from tests.conftest import (
 from tests.lanes import new_session, open_lane, raws
 from tests.looking import eventually
 from tests.unreachable import dead_address
-from tests.waiting import PATIENCE, ClosesWhenPrinted, Logged, consuming, fields, in_thread
+from tests.waiting import PATIENCE, ClosesWhenPrinted, Held, Logged, consuming, fields, in_thread
 
 #: For a member that has to notice soon that its broker is there again.
 RECONNECT = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50}
@@ -561,6 +561,37 @@ def test_a_user_who_keeps_messages_is_waited_for_no_longer_than_message_consume_
 
 
 # -- when something of our own goes wrong -----------------------------------------------------------------
+
+
+def test_the_hooks_of_a_close_that_is_begun_again_behind_a_ctrl_c_run_once(
+    topic: TopicFactory, consumer_group: GroupFactory, send: SendFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic()
+    group = consumer_group(name)
+    send(name, "a")
+    held = Held.by(group)
+    start, ran = threading.Thread.start, list[str]()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread is group._closer:
+            raise KeyboardInterrupt
+
+    def first() -> None:
+        ran.append("first")
+
+    def second() -> None:
+        ran.append("second")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            group.close(first)
+    closing = in_thread(lambda: group.close(first, second, timeout=PATIENCE))
+    eventually(lambda: len(group._closer._hooks), 2)
+    held.finish.set()
+    assert closing.result(PATIENCE) == 0
+    assert ran == ["first", "second"]
 
 
 def test_closed_is_set_though_closing_itself_fails(

@@ -289,6 +289,29 @@ def test_threads_that_could_not_be_started_are_started_by_the_next_start(
     assert health.stop(PATIENCE)
 
 
+def test_a_ctrl_c_behind_the_start_of_a_thread_does_not_have_it_started_again(
+    health_check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "dp-kafka:health:x":
+            raise KeyboardInterrupt
+
+    runs = Said()
+    health = health_check(interval=0.001)
+    health.add_check("x", runs)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            health.start()
+    health.start()
+    runs.wait_runs(2)
+    assert len([t for t in threading.enumerate() if t.name == "dp-kafka:health:x"]) == 1
+    assert health.stop(PATIENCE)
+
+
 def test_stop_ends_the_threads_and_is_final(health_check: Any) -> None:
     health = health_check(interval=60)
     health.add_check("x", Said())

@@ -6,14 +6,25 @@ import gc
 import logging
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from dp_kafka import ClosedError, ConsumerGroup, ConsumerGroupConfig, NotInitialisedError, State
+from dp_kafka import (
+    ClosedError,
+    ConsumerGroup,
+    ConsumerGroupConfig,
+    NotInitialisedError,
+    Producer,
+    ProducerConfig,
+    State,
+)
 from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.initialisation import Initialisation
+from dp_kafka.kafkatest import EmbeddedCluster
+from dp_kafka.producer.delivery import confluent_producer
 from tests.conftest import GroupFactory, ProducerFactory, TopicFactory
 from tests.looking import eventually
 from tests.sending import Wrapped, nobody
@@ -185,6 +196,58 @@ def test_a_log_filter_that_fails_does_not_end_a_consumer_whose_brokers_are_away(
             assert group.stuck_or_dead() == []
     finally:
         logger.removeFilter(failing)
+
+
+QUICK: Any = {"min_retry_period": 0.1, "max_retry_period": 0.2}
+
+
+class Counting:
+    """A real client of which every question is counted, with the time that it was given."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.asked: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def __len__(self) -> int:
+        return len(self._client)
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
+        self.asked.append(timeout)
+        return self._client.list_topics(topic=topic, timeout=timeout)
+
+
+@pytest.mark.parametrize(("kind", "latency"), [("consumer", 2.0), ("consumer", 4.0), ("producer", 2.0)])
+def test_a_slow_broker_is_given_its_time_and_is_not_flooded_with_questions(
+    own_cluster: EmbeddedCluster, kind: str, latency: float
+) -> None:
+    own_cluster.create_topic("t")
+    own_cluster.set_latency(latency)
+    made: list[Counting] = []
+
+    def counting(make: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+        def factory(properties: dict[str, Any]) -> Counting:
+            made.append(Counting(make(properties)))
+            return made[-1]
+
+        return factory
+
+    client: ConsumerGroup | Producer
+    if kind == "consumer":
+        group_config = ConsumerGroupConfig(own_cluster.broker_addrs, "t", "g", **QUICK)
+        client = ConsumerGroup(group_config, client_factory=counting(confluent_consumer))
+    else:
+        config = ProducerConfig(own_cluster.broker_addrs, "t", **QUICK)
+        client = Producer(config, client_factory=counting(confluent_producer))
+    try:
+        assert client.channels.initialised.wait(3 * PATIENCE)
+        assert len(made[0].asked) < 20
+        assert min(made[0].asked) >= 0.05
+    finally:
+        own_cluster.set_latency(0.0)
+        client.close(timeout=1)
 
 
 def test_a_client_that_was_refused_is_let_go_though_its_error_is_kept(

@@ -13,6 +13,8 @@ __all__ = ["POLL_SECONDS", "MemoryClient"]
 
 #: The longest that a poll waits, whatever it is asked: so soon its caller sees that it is to stop.
 POLL_SECONDS = 0.01
+#: How long a question of a client waits for a cluster that is down, in seconds.
+_LONGEST_OUTAGE = 1.0
 
 
 class MemoryClient:
@@ -26,8 +28,10 @@ class MemoryClient:
 
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
         """Topics with their partitions; raises KafkaException when the cluster is down for `timeout`."""
-        # It waits only when its owner knows of the outage: whoever is to hear of it polls first.
-        if not self._cluster.wait_up(0 if self._has_outage_to_tell() else max(timeout, 0)):
+        # It waits only when its owner knows of the outage: whoever is to hear of it polls first. And not for
+        # as long as a real one: users' tests are to be quick.
+        patience = 0 if self._has_outage_to_tell() else min(max(timeout, 0), _LONGEST_OUTAGE)
+        if not self._cluster.wait_up(patience):
             self._cluster.unreachable()
         return self._cluster.metadata(topic)
 
