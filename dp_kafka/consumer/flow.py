@@ -87,7 +87,8 @@ class Flow:
         """
         lanes = list(lanes)
         if not lanes:
-            return MAX_FETCH, [], []
+            # Within that fetch an assignment may come, and the messages behind it.
+            return min(FIRST_FETCH, max(1, self._messages // 2)), [], []
         count, resume = self._count(lanes)
         if self._sharing:
             self._look_at_resumed(resume, now, idle=count.idle)

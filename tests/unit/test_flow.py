@@ -36,8 +36,10 @@ def empty(session: Session) -> None:
         session.upstream.get(block=False).commit_and_release()
 
 
-def test_nothing_assigned_leaves_room_for_what_comes() -> None:
-    assert Flow(100, 100).room([], 0.0) == (MAX_FETCH, [], [])
+@pytest.mark.parametrize(("most", "room"), [(1, 1), (100, 50), (100_000, FIRST_FETCH)])
+def test_nothing_assigned_leaves_room_for_what_comes_and_no_more(most: int, room: int) -> None:
+    """One fetch may bring the assignment and the first messages of it; they took ten times the bound."""
+    assert Flow(most, 1_000_000).room([], 0.0) == (room, [], [])
 
 
 def test_half_of_the_messages_may_be_buffered_here() -> None:
