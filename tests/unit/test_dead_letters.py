@@ -11,6 +11,7 @@ import pytest
 from dp_kafka import BatchError, ConfigError, DeadLetter, Message, Ordering, RetryPolicy
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
+from tests.looking import eventually
 from tests.sending import received
 from tests.waiting import PATIENCE, Collected, Logged, fields
 
@@ -234,9 +235,13 @@ def test_when_all_fail_all_are_letters_and_all_is_committed(mail: Mail, ordering
 def test_a_group_closes_its_dead_letter_producer(topic: TopicFactory, consumer_group: GroupFactory) -> None:
     dead = topic()
     group = consumer_group(topic(), dead_letter=DeadLetter(dead))
-    assert any(thread.name.endswith(f":{dead}") for thread in threading.enumerate())
+
+    def running() -> bool:
+        return any(thread.name.endswith(f":{dead}") for thread in threading.enumerate())
+
+    assert running()
     group.close(timeout=PATIENCE)
-    assert not any(thread.name.endswith(f":{dead}") for thread in threading.enumerate())
+    eventually(running, False)  # the thread that closes it has said so a moment before it ends
 
 
 def test_a_timeout_that_librdkafka_cannot_keep_is_refused() -> None:

@@ -568,7 +568,7 @@ def test_errors_of_a_closed_producer_are_logged_by_no_thread(
     made = producer(topic())
     made.close()
     made.log_errors()
-    assert not [each for each in threading.enumerate() if each.name.endswith(f":{made.topic}")]
+    assert made._error_log.thread is None
 
 
 def test_a_log_errors_that_could_not_start_its_thread_may_be_tried_again(
