@@ -1,4 +1,4 @@
-"""CLOSE THREAD of a client: what both clients' have in common. It runs once, by a deadline.
+"""CLOSE THREAD of a client: what those of both clients have in common. It runs once, by a deadline.
 
 Guarantees:
 - whoever asks for the close, and however often, also a signal handler on top of one that asks, it runs once;

@@ -88,7 +88,7 @@ class CloseThread(ClosingThread):
     def _finish(self) -> None:
         channels = self._channels
         # If the poll thread has not said it: without a session nothing was in hand.
-        self._control.settle(finished=self._poller.membership is None)
+        self._control.settle(finished=self._poller.membership is None and self._control.committed)
         self._control.drained.set()
         self._control.may_leave.set()
         channels.upstream.close()

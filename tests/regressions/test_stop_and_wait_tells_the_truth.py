@@ -14,13 +14,27 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from dp_kafka import Message, Producer, State
+from dp_kafka import ConsumerGroup, Message, Producer, State
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import CLASSIC, INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
 from tests.faults.service import producer_config
 from tests.looking import eventually
 from tests.sending import ready
 from tests.waiting import PATIENCE, Collected, Held, Logged, consuming, fields, in_thread, wait_entered
+
+
+def refused(cluster: EmbeddedCluster, consumer_group: GroupFactory) -> tuple[ConsumerGroup, Collected[int]]:
+    """A group that has handled a message, of which the broker refuses the commit; the offsets handled."""
+    cluster.create_topic("orders")
+    cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
+    handled: Collected[int] = Collected()
+    group = consumer_group("orders", broker_addrs=cluster.broker_addrs, librdkafka=INCREMENTAL)
+    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
+    group.start()
+    with ready(Producer(producer_config(cluster, "orders"))) as producer:
+        producer.send_bytes(b"order")
+    handled.wait(1)
+    return group, handled
 
 
 def test_it_is_false_when_a_close_leaves_a_handler_at_its_deadline(
@@ -69,15 +83,7 @@ def test_while_hooks_run_it_waits_for_the_commit_of_what_is_handled(
 def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_close(
     own_cluster: EmbeddedCluster, consumer_group: GroupFactory
 ) -> None:
-    own_cluster.create_topic("orders")
-    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
-    handled: Collected[int] = Collected()
-    group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
-    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
-    group.start()
-    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
-        producer.send_bytes(b"order")
-    handled.wait(1)
+    group, _ = refused(own_cluster, consumer_group)
     found: list[bool] = []
 
     def hook() -> None:
@@ -91,15 +97,7 @@ def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_stop(
     own_cluster: EmbeddedCluster, consumer_group: GroupFactory
 ) -> None:
     """And true again after a stop that has nothing to leave."""
-    own_cluster.create_topic("orders")
-    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
-    handled: Collected[int] = Collected()
-    group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
-    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
-    group.start()
-    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
-        producer.send_bytes(b"order")
-    handled.wait(1)
+    group, handled = refused(own_cluster, consumer_group)
     assert not group.stop_and_wait(PATIENCE)
     assert group.state is State.STOPPED
     assert not group.stop_and_wait(PATIENCE), "nothing has changed since"
@@ -112,15 +110,7 @@ def test_it_is_false_when_the_broker_refuses_the_last_commit_of_a_stop(
 def test_it_stays_false_when_the_consumer_is_closed_behind_a_stop_without_its_commit(
     own_cluster: EmbeddedCluster, consumer_group: GroupFactory
 ) -> None:
-    own_cluster.create_topic("orders")
-    own_cluster.inject_errors("OffsetCommit", *["TOPIC_AUTHORIZATION_FAILED"] * 200)
-    handled: Collected[int] = Collected()
-    group = consumer_group("orders", broker_addrs=own_cluster.broker_addrs, librdkafka=INCREMENTAL)
-    group.register_handler(lambda _worker_id, message: handled.add(message.offset))
-    group.start()
-    with ready(Producer(producer_config(own_cluster, "orders"))) as producer:
-        producer.send_bytes(b"order")
-    handled.wait(1)
+    group, _ = refused(own_cluster, consumer_group)
     assert not group.stop_and_wait(PATIENCE)
     group.close(timeout=PATIENCE)
     assert not group.stop_and_wait(PATIENCE)
