@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
@@ -16,7 +18,9 @@ from dp_kafka.config import AdminConfig, checks
 from dp_kafka.config.rdkafka import admin_properties
 from dp_kafka.errors import ConfigError
 
-__all__ = ["Admin", "new_admin", "requests_of"]
+__all__ = ["Admin", "ask_coordinator", "new_admin", "requests_of"]
+
+V = TypeVar("V")
 
 
 class Admin(AdminClient):
@@ -35,6 +39,7 @@ class Admin(AdminClient):
         retry_backoff: float = RETRY_BACKOFF,
         stop: threading.Event | None = None,
     ) -> None:
+        self._properties = dict(properties)
         conf: dict[str, Any] = {**properties, "error_cb": self._on_error}
         super().__init__(conf, logger=CLIENT_LOGGER)
         self.requests = Requests(
@@ -48,6 +53,10 @@ class Admin(AdminClient):
 
     def _on_error(self, error: KafkaError) -> None:
         self.requests.on_error(error)
+
+    def for_one_request(self) -> Admin:
+        """Another client of the same configuration, which repeats nothing."""
+        return Admin(self._properties, retry_max=0)
 
     def _after_fork(self) -> None:
         forks.keep(self)
@@ -64,6 +73,37 @@ def requests_of(admin: AdminClient) -> Requests:
             field="admin",
         )
     return Requests(admin)
+
+
+def ask_coordinator(
+    admin: AdminClient, request: Callable[[AdminClient, float], Future[V]], until: float
+) -> V:
+    """Ask the coordinator of a group, and repeat it while it fails for a passing reason. Blocks.
+
+    Each time with a client of its own, if the admin client is ours: librdkafka keeps the coordinator that it
+    found, and once the connection to it broke, it may wait for that one until every request has timed out
+    (https://github.com/confluentinc/librdkafka/pull/5512).
+
+    Args:
+        request: takes the client to ask with, and the seconds for one request.
+        until: the instant of `time.monotonic()` at which all of it ends.
+
+    Raises:
+        KafkaClientError: it failed for good, or too often, or time was up.
+    """
+
+    def by(client: AdminClient) -> Callable[[float], Future[V] | V]:
+        return lambda seconds: request(client, seconds)
+
+    if not isinstance(admin, Admin):
+        return requests_of(admin).call(by(admin), until)
+    ours = admin
+
+    def by_its_own(seconds: float) -> Future[V] | V:
+        client = ours.for_one_request()
+        return client.requests.call(by(client), time.monotonic() + seconds)
+
+    return ours.requests.call(by_its_own, until)
 
 
 def new_admin(broker_addrs: Sequence[str], config: AdminConfig | None = None) -> Admin:

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
-from dp_kafka.admin.client import requests_of
+from dp_kafka.admin.client import ask_coordinator
 from dp_kafka.admin.requests import TIMEOUT
 
 __all__ = ["GroupInfo", "GroupMember", "describe_group"]
@@ -48,11 +48,11 @@ def describe_group(admin: AdminClient, group: str, *, timeout: float = TIMEOUT) 
             its `name` is "_UNSUPPORTED_FEATURE" then.
     """
 
-    def send(seconds: float) -> Future[Any]:
-        futures: dict[str, Future[Any]] = admin.describe_consumer_groups([group], request_timeout=seconds)
+    def send(client: AdminClient, seconds: float) -> Future[Any]:
+        futures: dict[str, Future[Any]] = client.describe_consumer_groups([group], request_timeout=seconds)
         return futures[group]
 
-    found: Any = requests_of(admin).call(send, time.monotonic() + timeout)
+    found: Any = ask_coordinator(admin, send, time.monotonic() + timeout)
     return GroupInfo(
         group,
         found.state.name.lower(),

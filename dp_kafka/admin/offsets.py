@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, 
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from dp_kafka import forks
-from dp_kafka.admin.client import requests_of
+from dp_kafka.admin.client import ask_coordinator, requests_of
 from dp_kafka.admin.requests import TIMEOUT, Requests
 from dp_kafka.clients import CLIENT_LOGGER
 from dp_kafka.config import AdminConfig, checks
@@ -93,11 +93,11 @@ def commit_offsets(
 
 
 def _commit(admin: AdminClient, request: ConsumerGroupTopicPartitions, until: float) -> None:
-    def send(seconds: float) -> Future[Any]:
-        answers = admin.alter_consumer_group_offsets([request], request_timeout=seconds)
+    def send(client: AdminClient, seconds: float) -> Future[Any]:
+        answers = client.alter_consumer_group_offsets([request], request_timeout=seconds)
         return _Read(answers[request.group_id], _no_error)
 
-    requests_of(admin).call(send, until)
+    ask_coordinator(admin, send, until)
 
 
 def _no_error(answer: ConsumerGroupTopicPartitions) -> bool:

@@ -170,6 +170,8 @@ class Requests:
         self._trouble, self._all_down = "", False
         try:
             futures = send(keys, seconds)
+        except KafkaClientError as error:  # of another client's requests, explained by them
+            return dict.fromkeys(keys, error)
         except KafkaException as error:
             return dict.fromkeys(keys, self._explained(error))
         end = time.monotonic() + seconds + _GRACE
