@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,7 +61,10 @@ class Process:
     """What was done to a process, and how it ended."""
 
     name: str
-    asked: bool = False
+    #: When it was told to end.
+    asked: float | None = None
+    #: Whether it said at its end, and rightly, that a commit is missing: meanwhile it had lost its session.
+    uncommitted: bool = False
     killed: bool = False
     hung: bool = False
     code: int | None = None
@@ -124,7 +128,9 @@ def _conduct(history: History, event: Event) -> None:
     what = event["what"]
     if what == "started":
         history.processes[event["name"]] = Process(event["name"])
-    elif what in ("asked", "killed", "hung"):
+    elif what == "asked":
+        history.processes[event["name"]].asked = event["at"]
+    elif what in ("killed", "hung"):
         setattr(history.processes[event["name"]], what, True)
     elif what == "ended":
         history.processes[event["name"]].code = event["code"]
@@ -166,6 +172,8 @@ class _Member:
         self._all: list[Assignment] = []
         #: Whether the group has answered, since the last assignment, that it does not know this member.
         self._expelled = False
+        #: When it last lost a session.
+        self._lost_at = -math.inf
         self._handlings: dict[tuple[Assignment, int], Handling] = {}
         #: What must be done before anything else of the same assignment (and key) begins.
         self._in_hand: dict[tuple[Assignment, str], Handling] = {}
@@ -205,11 +213,17 @@ class _Member:
 
     def _lost(self, event: Event) -> None:
         self._history.lost_sessions += 1
+        self._lost_at = event["at"]
         self._give_up(event, "lost")
 
     def _gave_up(self, event: Event) -> None:
         """It stopped, and the coordinator was silent for a session timeout: as good as a lost session."""
         self._lost(event)
+
+    def _stopped(self, event: Event) -> None:
+        process = self._history.processes[self._name]
+        lost = process.asked is not None and self._lost_at >= process.asked
+        process.uncommitted = lost and not event["stopped"] and not event["left"]
 
     def _give_up(self, event: Event, how: str) -> None:
         for number in event["partitions"]:

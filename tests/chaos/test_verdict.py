@@ -309,6 +309,41 @@ def test_a_process_that_ended_badly_is_seen(recording: Recording, code: int) -> 
     assert recording.judge().violations == {HANG: [f"{last} ended with {code}"]}
 
 
+def _say_uncommitted(recording: Recording, member: str, left: int = 0) -> float:
+    """Let a member end with 1, as its stop was False; when it was told to end."""
+    (stopped,) = recording.of(member, "stopped")
+    stopped.update(stopped=False, left=left)
+    (ended,) = (event for event in recording.of("conductor", "ended") if event["name"] == member)
+    ended["code"] = 1
+    (asked,) = (event for event in recording.of("conductor", "asked") if event["name"] == member)
+    return float(asked["at"])
+
+
+def test_a_member_that_lost_its_session_in_the_stop_has_to_say_so(recording: Recording) -> None:
+    """Its coordinator was silent for a session timeout, say: no promise can hold, but it has to tell."""
+    last = recording.last_member()
+    asked = _say_uncommitted(recording, last)
+    recording.journals[last].insert(-1, {"at": asked + 1, "what": "gave up", "partitions": [0]})
+    verdict = recording.judge()
+    assert verdict.passed, str(verdict)
+    assert verdict.uncommitted_stops == 1
+    (ended,) = (event for event in recording.of("conductor", "ended") if event["name"] == last)
+    ended["code"] = 0
+    assert recording.judge().violations == {HANG: [f"{last} ended with 0"]}
+
+
+@pytest.mark.parametrize(("lost", "left"), [(None, 0), (-1, 0), (1, 1)])
+def test_a_stop_that_is_false_without_a_reason_is_seen(
+    recording: Recording, lost: int | None, left: int
+) -> None:
+    """No session was lost, or one was before the stop; or messages are left, which that does not excuse."""
+    last = recording.last_member()
+    asked = _say_uncommitted(recording, last, left)
+    if lost is not None:
+        recording.journals[last].insert(-1, {"at": asked + lost, "what": "gave up", "partitions": [0]})
+    assert recording.judge().violations == {HANG: [f"{last} ended with 1"]}
+
+
 def test_a_process_that_had_to_be_killed_at_its_deadline_hung(recording: Recording) -> None:
     last = recording.last_member()
     recording.conductor.append({"at": recording.conductor[-1]["at"], "what": "hung", "name": last})

@@ -30,6 +30,8 @@ class Verdict:
     after_kill: int
     after_loss: int
     lost_sessions: int
+    #: Members that lost their session while they stopped, and ended with 1 to say so.
+    uncommitted_stops: int
     #: Messages that a new assignment passed over, because the metadata named them as finished.
     passed_over: int
     #: Looks at the committed offsets.
@@ -54,7 +56,8 @@ class Verdict:
         lines = [
             f"{self.acknowledged} acknowledged, {self.handled} handled, {self.failures} failures tried again",
             f"handled again: {self.after_kill} after a kill, {self.after_loss} after a lost session "
-            f"({self.lost_sessions} sessions lost), {self.unexplained} without such a reason",
+            f"({self.lost_sessions} sessions lost, {self.uncommitted_stops} of them in a stop that said so), "
+            f"{self.unexplained} without such a reason",
             f"passed over, as finished beyond the committed offset: {self.passed_over}",
             f"longest stall {self.stall:.1f} s; {self.samples} looks at the committed offsets",
             f"faults: {faults}",
@@ -94,6 +97,7 @@ def judge(directory: Path) -> Verdict:
         after_kill=after["killed"],
         after_loss=after["lost"],
         lost_sessions=history.lost_sessions,
+        uncommitted_stops=sum(each.uncommitted for each in history.processes.values()),
         passed_over=_passed_over(history, done),
         samples=len(history.samples),
         stall=stall,
@@ -191,9 +195,9 @@ def _hung(history: History) -> Iterator[str]:
     for each in history.processes.values():
         if each.hung or each.code is None:
             yield f"{each.name} did not end"
-        elif each.code != 0 and not each.killed:
+        elif each.code != (1 if each.uncommitted else 0) and not each.killed:
             yield f"{each.name} ended with {each.code}"
-        elif not each.killed and not each.asked:
+        elif not each.killed and each.asked is None:
             yield f"{each.name} ended by itself"
     if not history.drained:
         yield f"not everything was handled {history.settings['drain_limit']:g} s after the faults"
