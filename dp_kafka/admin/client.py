@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from dp_kafka import forks
@@ -27,8 +27,9 @@ class Admin(AdminClient):
     """confluent_kafka's AdminClient with dp_kafka's configuration; every request of it is there.
 
     The functions of `dp_kafka.admin` repeat their requests by `retry_max`; the methods of the AdminClient
-    itself do not. Any thread may use it, several at a time. There is nothing to close. In a forked child each
-    use raises `ForkedError`. Make it by `new_admin`; `requests` is for those functions.
+    itself do not. Any thread may use it, several at a time. There is nothing to close: it ends with the last
+    reference to it. In a forked child each use raises `ForkedError`. Make it by `new_admin`; `requests` is
+    for those functions.
     """
 
     def __init__(
@@ -40,19 +41,17 @@ class Admin(AdminClient):
         stop: threading.Event | None = None,
     ) -> None:
         self._properties = dict(properties)
-        conf: dict[str, Any] = {**properties, "error_cb": self._on_error}
-        super().__init__(conf, logger=CLIENT_LOGGER)
         self.requests = Requests(
-            self,
+            # Weakly, as there is nothing to close: its threads and connections end with the last reference.
+            weakref.proxy(self),
             retry_max=retry_max,
             retry_backoff=retry_backoff,
             stop=stop,
             brokers=str(properties.get("bootstrap.servers", "")),
         )
+        conf: dict[str, Any] = {**properties, "error_cb": self.requests.on_error}
+        super().__init__(conf, logger=CLIENT_LOGGER)
         forks.track(self, Admin._after_fork)
-
-    def _on_error(self, error: KafkaError) -> None:
-        self.requests.on_error(error)
 
     def for_one_request(self) -> Admin:
         """Another client of the same configuration, which repeats nothing."""

@@ -161,7 +161,10 @@ class Requests:
 
         (answer,) = self.each(send, [None], until).values()
         if isinstance(answer, KafkaClientError):
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer  # its stack has this frame
         return answer
 
     def _once(
@@ -171,7 +174,7 @@ class Requests:
         try:
             futures = send(keys, seconds)
         except KafkaClientError as error:  # of another client's requests, explained by them
-            return dict.fromkeys(keys, error)
+            return dict.fromkeys(keys, error.with_traceback(None))
         except KafkaException as error:
             return dict.fromkeys(keys, self._explained(error))
         end = time.monotonic() + seconds + _GRACE
@@ -180,7 +183,9 @@ class Requests:
             try:
                 found[key] = future.result(max(0.0, end - time.monotonic()))
             except Exception as error:  # noqa: BLE001  # librdkafka's future may carry anything
-                found[key] = self._explained(error)
+                # Its stack has this frame, which has the future, which has it: only the garbage collector
+                # would end the client.
+                found[key] = self._explained(error.with_traceback(None))
         return found
 
     def _explained(self, error: BaseException) -> KafkaClientError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -32,6 +34,7 @@ from dp_kafka.admin import (
     starts_of,
     topic_info,
 )
+from dp_kafka.admin.client import Admin
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import SendFunction, TopicFactory
 from tests.sending import nobody
@@ -244,6 +247,33 @@ def test_a_coordinator_whose_connection_broke_is_asked_again_at_once(own_cluster
         commit_offsets(admin, "g", {("t", 0): offset}, timeout=PATIENCE)
     with GroupOffsets(own_cluster.broker_addrs, "g") as offsets:
         assert offsets.committed([("t", 0)]) == {("t", 0): 59}
+
+
+def test_an_admin_client_ends_with_its_last_reference(own_cluster: EmbeddedCluster) -> None:
+    """There is no close(): one that waited for the garbage collector kept its threads and connections."""
+    own_cluster.create_topic("t")
+
+    def alive() -> int:
+        return sum(isinstance(each, Admin) for each in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        admin = new_admin(own_cluster.broker_addrs, AdminConfig(retry_max=1, retry_backoff=0.02))
+        list_topics(admin, timeout=PATIENCE)
+        own_cluster.inject_errors("ListOffsets", *["NOT_LEADER_FOR_PARTITION"] * 2)
+        with pytest.raises(KafkaClientError):
+            ends_of(admin, [("t", 0)], timeout=PATIENCE)
+        own_cluster.inject_errors("OffsetCommit", "NOT_COORDINATOR", "GROUP_AUTHORIZATION_FAILED")
+        with pytest.raises(KafkaClientError):
+            commit_offsets(admin, "g", {("t", 0): 0}, timeout=PATIENCE)
+        ended = weakref.ref(admin)
+        del admin
+        assert ended() is None
+        assert alive() == before, "those for one request"
+    finally:
+        gc.enable()
 
 
 def test_a_group_that_one_may_not_read_is_a_permanent_error(own_cluster: EmbeddedCluster) -> None:
