@@ -42,7 +42,8 @@ def go_back(request: pytest.FixtureRequest, cluster: EmbeddedCluster) -> GoBack:
                 producer.send_bytes(b"new")
 
     def out_of_range(name: str) -> None:
-        cluster.inject_partition_errors(name, 0, "Fetch", "OFFSET_OUT_OF_RANGE")
+        # Twice: to the first fetch at the end of the partition librdkafka sees that end, and not its error.
+        cluster.inject_partition_errors(name, 0, "Fetch", *["OFFSET_OUT_OF_RANGE"] * 2)
 
     return make_again if request.param == "made again" else out_of_range
 
