@@ -79,11 +79,16 @@ def _watermarks(cluster: EmbeddedCluster, topic: str, partitions: int) -> list[t
         client.close()
 
 
+#: Bound for good, so that no broker of another test gets one of these ports.
+_nobodys: list[socket.socket] = []
+
+
 def nobody() -> str:
     """An address at which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+    bound = socket.socket()
+    _nobodys.append(bound)
+    bound.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 def ready(producer: Producer) -> Producer:

@@ -37,6 +37,7 @@ from tests.conftest import (
     SendFunction,
     TopicFactory,
 )
+from tests.looking import eventually
 from tests.sending import PLAIN, nobody, received
 from tests.telemetry import Telemetry, attributes, id_of, linked, parent_of, trace_of
 from tests.waiting import PATIENCE, Collected, in_thread
@@ -327,7 +328,9 @@ def test_6_1_messages_that_close_gives_up_end_their_spans(
         sender.send_bytes(b"a")
     else:
         sender.channels.output.put(BytesMessage(b"a"))
-    assert sender.close(timeout=0.2) == 1
+        eventually(sender.channels.output.qsize, 0)
+    # Long enough for the output thread: what librdkafka does not have by then ends with another error.
+    assert sender.close(timeout=1.0) == 1
     (span,) = telemetry.spans("away", "send")
     assert span.status.status_code is StatusCode.ERROR
     assert attributes(span)["error.type"] in ("_PURGE_QUEUE", "_PURGE_INFLIGHT")
@@ -771,6 +774,7 @@ def test_6_metrics_count_a_message_that_was_not_delivered_with_its_error(
     (span,) = telemetry.spans(name, "send")
     assert attributes(span)["error.type"] == "TOPIC_AUTHORIZATION_FAILED"
     assert span.status.status_code is StatusCode.ERROR
+    sender.flush(PATIENCE)  # the span ends first, and then it is counted
     (sent,) = telemetry.measured(names.SENT_MESSAGES, name)
     assert (sent.value, sent.attributes["error.type"]) == (1, "TOPIC_AUTHORIZATION_FAILED")
 

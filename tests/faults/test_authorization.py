@@ -155,6 +155,7 @@ def test_a_message_that_must_not_be_written_is_reported(
         refused: list[object] = []
         service.producer.send_bytes(b"-1", on_delivery=lambda error, _message: refused.append(error))
         assert until(_shouted(service, caplog, TOPIC), SHOUTED_WITHIN)
+        assert until(lambda: bool(refused))  # it is shouted before it is reported
         (error,) = refused
         assert isinstance(error, DeliveryError)
         assert error.name == TOPIC
