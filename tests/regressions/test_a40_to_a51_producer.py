@@ -30,6 +30,7 @@ from tests.sending import (
     nobody,
     on_broker,
     quick_producer,
+    ready,
     unreachable,
 )
 from tests.waiting import PATIENCE, Logged, in_thread
@@ -38,7 +39,7 @@ from tests.waiting import PATIENCE, Logged, in_thread
 def test_a40_errors_that_nobody_reads_stop_neither_sends_nor_close(own_cluster: EmbeddedCluster) -> None:
     """More of them than the channel holds, and more again from the output channel."""
     own_cluster.create_topic("t")
-    producer = quick_producer(own_cluster, retry_max=0)
+    producer = ready(quick_producer(own_cluster, retry_max=0))
     outcomes = Outcomes()
     own_cluster.inject_errors("Produce", *["INVALID_RECORD"] * 200)
     for _ in range(50):
@@ -116,7 +117,7 @@ def test_a43_a_second_close_does_nothing(
         clients.append(Breakable(properties))
         return clients[0]
 
-    made = producer(name, client_factory=factory, librdkafka=PLAIN)
+    made = ready(producer(name, client_factory=factory, librdkafka=PLAIN))
     made.send_bytes(b"v")
     if first == "close":
         assert made.close(timeout=PATIENCE) == 0

@@ -166,6 +166,7 @@ def handler(worker_id, message):
 group.register_handler(handler)
 group.start()
 producer = Producer(ProducerConfig([sys.argv[1]], sys.argv[2]))
+assert producer.channels.initialised.wait(15)
 producer.send_bytes(b"v")
 producer.close()
 assert at_work.wait(20)

@@ -28,6 +28,11 @@ from dp_kafka import *
 
 addrs, topic = [sys.argv[1]], sys.argv[2]
 
+def ready(client):
+    # On a busy machine the first answer of a broker may take longer than the constructor waits.
+    assert client.channels.initialised.wait(15)
+    return client
+
 def raised(call, *args, **kwargs):
     began = time.monotonic()
     try:
@@ -73,7 +78,7 @@ def test_every_use_of_a_parents_producer_raises_and_close_returns_at_once(
     name = topic()
     lines = run(
         """
-        producer = Producer(ProducerConfig(addrs, topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
         send, put = producer.send_bytes, producer.channels.output.put
         producer.log_errors()
         producer.send_bytes(b"before")
@@ -125,7 +130,7 @@ def test_every_use_of_a_parents_consumer_group_raises_and_close_returns_at_once(
 ) -> None:
     lines = run(
         """
-        group = ConsumerGroup(ConsumerGroupConfig(addrs, topic, "forked-" + topic))
+        group = ready(ConsumerGroup(ConsumerGroupConfig(addrs, topic, "forked-" + topic)))
         held, all_handled = [], threading.Event()
 
         def handler(worker_id, message):
@@ -136,7 +141,7 @@ def test_every_use_of_a_parents_consumer_group_raises_and_close_returns_at_once(
         group.register_handler(handler)
         start = group.start
         group.start()
-        producer = Producer(ProducerConfig(addrs, topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
         producer.send_bytes(b"1")
         producer.flush()
         assert group.state_wait(State.CONSUMING, 10)
@@ -186,8 +191,8 @@ def test_the_child_ends_although_the_parents_clients_are_dropped_there(
     name = topic()
     lines = run(
         """
-        producer = Producer(ProducerConfig(addrs, topic))
-        group = ConsumerGroup(ConsumerGroupConfig(addrs, topic, "dropped-" + topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
+        group = ready(ConsumerGroup(ConsumerGroupConfig(addrs, topic, "dropped-" + topic)))
         group.start()
         assert group.state_wait(State.CONSUMING, 10)
 
@@ -214,7 +219,7 @@ def test_a_wait_on_top_of_which_a_signal_handler_forked_ends_in_the_child(
         f"""
         kind = {kind!r}
         group = (topic,) if kind == "ConsumerGroup" else ()
-        client = globals()[kind](globals()[kind + "Config"](addrs, topic, *group))
+        client = ready(globals()[kind](globals()[kind + "Config"](addrs, topic, *group)))
         closed = client.channels.closed
         """
         """
@@ -253,7 +258,7 @@ def test_clients_made_in_the_child_work_there(cluster: EmbeddedCluster, topic: T
     name = topic()
     run(
         """
-        producer = Producer(ProducerConfig(addrs, topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
         producer.send_bytes(b"parent")
         producer.flush()
 
@@ -263,6 +268,7 @@ def test_clients_made_in_the_child_work_there(cluster: EmbeddedCluster, topic: T
                 ConsumerGroup(ConsumerGroupConfig(addrs, topic, "child-" + topic)) as group,
                 Producer(ProducerConfig(addrs, topic)) as own,
             ):
+                ready(group), ready(own)
                 group.register_handler(lambda _, message: got.set() if message.data == b"child" else None)
                 group.start()
                 own.send_bytes(b"child")
@@ -283,7 +289,7 @@ def test_forks_while_other_threads_are_in_the_middle_of_everything(
     """Whatever lock another thread held at that moment is held for ever in the child."""
     run(
         """
-        producer = Producer(ProducerConfig(addrs, topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
         stop = threading.Event()
 
         def send():
@@ -348,8 +354,8 @@ def test_a_health_check_of_the_parent_says_so_in_the_child_and_hangs_nowhere(
         """
         from dp_kafka.health import HealthCheck, Status
         from dp_kafka.shutdown import graceful
-        producer = Producer(ProducerConfig(addrs, topic))
-        group = ConsumerGroup(ConsumerGroupConfig(addrs, topic, "health-" + topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
+        group = ready(ConsumerGroup(ConsumerGroupConfig(addrs, topic, "health-" + topic)))
 
         class Subscriber:
             def on_health_update(self, status): ...
@@ -395,7 +401,7 @@ def test_a_health_check_of_the_parent_says_so_in_the_child_and_hangs_nowhere(
 def test_a_child_of_a_child_is_no_different(cluster: EmbeddedCluster, topic: TopicFactory) -> None:
     lines = run(
         """
-        producer = Producer(ProducerConfig(addrs, topic))
+        producer = ready(Producer(ProducerConfig(addrs, topic)))
         def grandchild():
             print("grandchild", raised(producer.send_bytes, b"v"), producer.close())
             sys.stdout.flush()

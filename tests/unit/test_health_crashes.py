@@ -27,6 +27,7 @@ from tests.conftest import (
     TopicFactory,
 )
 from tests.looking import eventually
+from tests.sending import ready
 
 
 class Mishap(BaseException):
@@ -254,8 +255,10 @@ def test_a_delivery_thread_that_dies_is_seen_and_closes_the_producer(
     topic: TopicFactory, producer: ProducerFactory, armed: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     mishap = Mishap()
-    made = producer(
-        topic(), client_factory=lambda p: Wrapped(confluent_producer(p), "poll", armed, fail(mishap))
+    made = ready(
+        producer(
+            topic(), client_factory=lambda p: Wrapped(confluent_producer(p), "poll", armed, fail(mishap))
+        )
     )
     assert checked(made) == (Status.OK, "kafka producer is healthy")
     assert made.stuck_or_dead() == []

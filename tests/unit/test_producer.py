@@ -31,6 +31,7 @@ from tests.sending import (
     nobody,
     on_broker,
     quick_producer,
+    ready,
     received,
     unreachable,
 )
@@ -120,7 +121,7 @@ def test_every_undelivered_message_comes_on_errors_which_keeps_the_last_20(
     own_cluster: EmbeddedCluster,
 ) -> None:
     own_cluster.create_topic("t")
-    with quick_producer(own_cluster, retry_max=0) as made:
+    with ready(quick_producer(own_cluster, retry_max=0)) as made:
         # Not one after which librdkafka refuses the messages that follow at once, as it does without rights.
         own_cluster.inject_errors("Produce", *["INVALID_RECORD"] * 50)
         outcomes = Outcomes()
@@ -189,7 +190,7 @@ def test_what_librdkafka_repeats_does_not_push_out_other_errors() -> None:
 
 def test_flush_counts_what_has_no_report_yet(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    with quick_producer(own_cluster) as made:
+    with ready(quick_producer(own_cluster)) as made:
         own_cluster.broker_down(1)
         for _ in range(7):
             made.send_bytes(b"v")
@@ -235,7 +236,7 @@ TEN = {**PLAIN, "queue.buffering.max.messages": 10, "linger.ms": 0}
 
 def test_a_send_waits_for_room(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    with quick_producer(own_cluster, librdkafka=TEN) as made:
+    with ready(quick_producer(own_cluster, librdkafka=TEN)) as made:
         own_cluster.set_latency(0.1)
         began = time.monotonic()
         for number in range(30):
@@ -250,7 +251,7 @@ def test_a_send_waits_for_room(own_cluster: EmbeddedCluster) -> None:
 
 def test_many_threads_wait_for_room_and_each_gets_it(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    with quick_producer(own_cluster, librdkafka=TEN) as made:
+    with ready(quick_producer(own_cluster, librdkafka=TEN)) as made:
         own_cluster.set_latency(0.02)
 
         def send_some() -> None:
@@ -268,7 +269,7 @@ def test_a_queue_that_stays_full_is_an_error_after_the_timeout(
     timeout: float, least: float, own_cluster: EmbeddedCluster
 ) -> None:
     own_cluster.create_topic("t")
-    made = quick_producer(own_cluster, librdkafka=TEN)
+    made = ready(quick_producer(own_cluster, librdkafka=TEN))
     own_cluster.broker_down(1)
     for _ in range(10):
         made.send_bytes(b"v")
@@ -284,7 +285,7 @@ def test_a_queue_that_stays_full_is_an_error_after_the_timeout(
 
 def test_a_delivery_callback_cannot_wait_for_the_room_that_it_makes(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    with quick_producer(own_cluster, librdkafka=TEN) as made:
+    with ready(quick_producer(own_cluster, librdkafka=TEN)) as made:
         raised: list[BaseException] = []
         full = threading.Event()
 
@@ -430,7 +431,7 @@ def test_payload_key_and_header_values_are_in_no_log_error_or_repr(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     own_cluster.create_topic("t")
-    made = quick_producer(own_cluster, librdkafka=TEN, max_message_bytes=1000, retry_max=0)
+    made = ready(quick_producer(own_cluster, librdkafka=TEN, max_message_bytes=1000, retry_max=0))
     said: list[str] = []
     outcomes = Outcomes()
     secret = SECRET.encode()

@@ -42,6 +42,7 @@ from tests.sending import (
     Wrapped,
     on_broker,
     quick_producer,
+    ready,
     received,
     taken_by_broker,
     unreachable,
@@ -88,10 +89,10 @@ def test_the_first_put_and_the_close_at_the_same_moment(
     """The put that starts the output thread is either refused or delivered."""
     name = topic()
     made = producer(name)
-    ready = threading.Barrier(2)
+    together = threading.Barrier(2)
 
     def put() -> int:
-        ready.wait(PATIENCE)
+        together.wait(PATIENCE)
         try:
             made.channels.output.put(BytesMessage(b"v"))
         except ChannelClosed:
@@ -99,7 +100,7 @@ def test_the_first_put_and_the_close_at_the_same_moment(
         return 1
 
     putting = in_thread(put)
-    ready.wait(PATIENCE)
+    together.wait(PATIENCE)
     assert made.close(timeout=PATIENCE) == 0
     assert taken_by_broker(cluster, name) == putting.result(PATIENCE)
 
@@ -108,7 +109,7 @@ def test_close_with_the_broker_gone_keeps_its_timeout_and_says_how_many_were_lef
     own_cluster: EmbeddedCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_cluster.create_topic("t")
-    made = quick_producer(own_cluster)
+    made = ready(quick_producer(own_cluster))
     made.send_bytes(b"arrives")
     assert made.flush(PATIENCE) == 0
     own_cluster.broker_down(1)
@@ -134,7 +135,7 @@ def test_close_with_the_broker_gone_keeps_its_timeout_and_says_how_many_were_lef
 
 def test_close_without_time_gives_everything_up(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    made = quick_producer(own_cluster)
+    made = ready(quick_producer(own_cluster))
     own_cluster.broker_down(1)
     outcomes = Outcomes()
     for _ in range(5_000):
@@ -227,7 +228,7 @@ def test_several_threads_close_at_the_same_time(topic: TopicFactory, producer: P
 
 def test_a_second_close_brings_the_end_forward(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    made = quick_producer(own_cluster)
+    made = ready(quick_producer(own_cluster))
     own_cluster.broker_down(1)
     made.send_bytes(b"v")
     patient = in_thread(made.close)
@@ -323,7 +324,7 @@ def test_close_wakes_whoever_waits() -> None:
 
 def test_a_sender_that_waits_for_room_is_told_of_the_close(own_cluster: EmbeddedCluster) -> None:
     own_cluster.create_topic("t")
-    made = quick_producer(own_cluster, librdkafka={**RECONNECT, "queue.buffering.max.messages": 1})
+    made = ready(quick_producer(own_cluster, librdkafka={**RECONNECT, "queue.buffering.max.messages": 1}))
     own_cluster.broker_down(1)
     made.send_bytes(b"v")
     waiting = in_thread(lambda: made.send_bytes(b"v", timeout=PATIENCE))
@@ -358,7 +359,7 @@ def test_a_delivery_thread_that_dies_closes_the_producer_and_says_so(
         clients.append(Breakable(properties))
         return clients[0]
 
-    made = producer(topic(), client_factory=factory)
+    made = ready(producer(topic(), client_factory=factory))
     made.send_bytes(b"v")
     assert made.flush(PATIENCE) == 0
     clients[0].broken.set()
@@ -480,7 +481,7 @@ def test_a_client_that_does_not_go_holds_up_no_close(
     """As in a forked process, where glibc may never resolve a name; nobody waits for a message any more."""
     monkeypatch.setattr(closing, "LET_GO_SECONDS", 0.2)
     GoesLate.may_go = threading.Event()
-    made = producer(topic(), client_factory=GoesLate)
+    made = ready(producer(topic(), client_factory=GoesLate))
     made.send_bytes(b"v")
     try:
         assert in_thread(made.close).result(PATIENCE / 2) == 0
@@ -494,6 +495,7 @@ AT_EXIT = """
 import atexit, sys
 from dp_kafka import BytesMessage, Producer, ProducerConfig
 producer = Producer(ProducerConfig([sys.argv[1]], sys.argv[2], librdkafka={"linger.ms": 5000}))
+assert producer.channels.initialised.wait(15)
 if sys.argv[3] == "closes":
     atexit.register(lambda: print("left", producer.close()))
 for _ in range(100):
@@ -610,7 +612,7 @@ def test_ctrl_c_on_top_of_a_hand_over_holds_up_neither_a_flush_nor_the_close(
 ) -> None:
     """Nobody knows whether that message is queued; those before and behind it are waited for all the same."""
     name = topic()
-    made = producer(name, client_factory=Interrupted)
+    made = ready(producer(name, client_factory=Interrupted))
     made.send_bytes(b"before")
     Interrupted.interrupts = frozenset({when})
     with pytest.raises(KeyboardInterrupt):

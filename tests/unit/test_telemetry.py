@@ -59,6 +59,7 @@ def test_off_it_is_not_even_imported(cluster: EmbeddedCluster, topic: TopicFacto
             from dp_kafka import *
             address, topic = sys.argv[1:]
             with Producer(ProducerConfig([address], topic)) as producer:
+                assert producer.channels.initialised.wait(15)
                 producer.send_bytes(b"a")
                 producer.channels.output.put(BytesMessage(b"b"))
                 done = threading.Semaphore(0)
@@ -86,6 +87,7 @@ def test_on_the_sdk_is_left_to_the_application(cluster: EmbeddedCluster, topic: 
             address, topic = sys.argv[1:]
             came = "00-11111111111111111111111111111111-2222222222222222-01"
             with Producer(ProducerConfig([address], topic, otel_enabled=True)) as producer:
+                assert producer.channels.initialised.wait(15)
                 producer.send_bytes(b"a", headers={"traceparent": came})
                 seen, done = [], threading.Event()
                 def handle(worker, message):
@@ -396,6 +398,7 @@ def test_a_forked_child_tells_no_lag_and_may_trace(cluster: EmbeddedCluster, top
                 if not child:
                     assert lags() == 0
                     with Producer(ProducerConfig([address], topic, otel_enabled=True)) as producer:
+                        assert producer.channels.initialised.wait(15)
                         producer.send_bytes(b"of the child")
                     os._exit(0)
                 dp_kafka.metrics._lock.release()
