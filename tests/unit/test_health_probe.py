@@ -66,7 +66,7 @@ def test_who_does_not_answer_is_given_up_at_the_deadline(nobody: Any) -> None:
         answer = probe(address, seconds=0.3)
         took = time.monotonic() - started
     assert answer == Answer("no answer in time")
-    assert 0.25 < took < 2
+    assert 0.25 < took < PATIENCE / 3
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_tls_that_hangs_in_the_handshake_ends_at_the_deadline() -> None:
     with silent_address() as address:
         started = time.monotonic()
         assert BrokerProbe(tls())(address, started + 0.3) == Answer("no answer in time")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < PATIENCE / 3
 
 
 def test_certificates_beyond_python_leave_the_connection_to_be_probed(

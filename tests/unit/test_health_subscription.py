@@ -194,7 +194,8 @@ def test_a_check_that_hangs_is_told_when_its_time_is_over() -> None:
 
 def test_the_end_of_a_grace_is_told() -> None:
     subscriber = Subscriber()
-    with HealthCheck(interval=3600, critical_timeout=0.3) as health:
+    # The grace runs from the start: long enough for the subscription and the first telling.
+    with HealthCheck(interval=3600, critical_timeout=3) as health:
         health.subscribe(subscriber, health.add_check("x", Pushed(Status.CRITICAL)))
         subscriber.wait_told(Status.WARNING, Status.CRITICAL)
 
