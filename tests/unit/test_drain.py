@@ -240,11 +240,11 @@ def test_a_group_that_gives_no_assignment_is_tried_anew_until_the_deadline(
     own: EmbeddedCluster, config: DrainTopicConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own.set_group_rebalance_delay(600)
-    monkeypatch.setattr(topic_module, "_PATIENCE", 0.5)
+    monkeypatch.setattr(topic_module, "_PATIENCE", 1.0)
     own.track_requests()
     own.inject_errors("OffsetCommit", "UNKNOWN_MEMBER_ID")
-    (result,) = drain_topics(dataclasses.replace(config, librdkafka=CLASSIC, timeout=2.5), WHAT)
-    assert "not drained within 2.5 s: the group gave it no assignment" in str(result.error)
+    (result,) = drain_topics(dataclasses.replace(config, librdkafka=CLASSIC, timeout=8.0), WHAT)
+    assert "not drained within 8 s: the group gave it no assignment" in str(result.error)
     assert sum(each.api_name == "JoinGroup" for each in own.requests()) >= 4, "two for each attempt"
     assert committed(own) == [None, None]
 
@@ -324,11 +324,11 @@ def test_a_commit_that_is_not_answered_ends_in_time(
 ) -> None:
     with Member(member_config, threading.Event()) as member:
         assert member.join(time.monotonic() + PATIENCE)
-        own.inject_errors("OffsetCommit", ("NO_ERROR", 3.0))
+        own.inject_errors("OffsetCommit", ("NO_ERROR", 8.0))
         began = time.monotonic()
         with pytest.raises(KafkaClientError, match="a commit was not answered in time") as caught:
             member.commit({0: 3}, began + 0.5)
-        assert 0.4 < time.monotonic() - began < 2.5
+        assert 0.4 < time.monotonic() - began < 6
         assert caught.value.name == "_TIMED_OUT"
 
 

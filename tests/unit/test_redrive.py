@@ -375,8 +375,8 @@ def test_a_group_that_gives_no_assignment_is_an_error_in_time(
     own_cluster: EmbeddedCluster, letters: RedriveConfig
 ) -> None:
     own_cluster.set_group_rebalance_delay(600)
-    with pytest.raises(RedriveError, match=r"the group gave no assignment within 1 s") as caught:
-        redrive(dataclasses.replace(letters, librdkafka=CLASSIC, timeout=1.0))
+    with pytest.raises(RedriveError, match=r"the group gave no assignment within 5 s") as caught:
+        redrive(dataclasses.replace(letters, librdkafka=CLASSIC, timeout=5.0))
     assert (caught.value.result.count, caught.value.result.left) == (0, 3)
 
 
@@ -393,9 +393,9 @@ def test_a_stop_before_the_group_has_given_an_assignment_ends_it(
 def test_a_broker_that_gives_no_letters_is_an_error_in_time(
     own_cluster: EmbeddedCluster, letters: RedriveConfig
 ) -> None:
-    own_cluster.inject_errors("Fetch", *[("NO_ERROR", 4.0)] * 3)
-    with pytest.raises(RedriveError, match=r"no letter came within 1\.5 s") as caught:
-        redrive(dataclasses.replace(letters, timeout=1.5))
+    own_cluster.inject_errors("Fetch", *[("NO_ERROR", 20.0)] * 3)
+    with pytest.raises(RedriveError, match=r"no letter came within 5 s") as caught:
+        redrive(dataclasses.replace(letters, timeout=5.0))
     assert (caught.value.result.count, caught.value.result.left) == (0, 3)
 
 
