@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from dp_kafka.kafkatest import DISCONNECT, EmbeddedCluster, EmbeddedClusterError, LoggedRequest
 from dp_kafka.kafkatest import _librdkafka as librdkafka
+from tests.looking import eventually
 
 PATIENCE = 15.0
 LIBRARY = librdkafka.load()
@@ -358,9 +359,14 @@ class TestBrokers:
         client.list_topics(timeout=PATIENCE)
         assert time.monotonic() - begun >= 0.5
         cluster.set_latency(0.0, broker=1)
-        begun = time.monotonic()
-        client.list_topics(timeout=PATIENCE)
-        assert time.monotonic() - begun < 0.5
+
+        def seconds() -> float:
+            begun = time.monotonic()
+            client.list_topics(timeout=PATIENCE)
+            return time.monotonic() - begun
+
+        # The machine may hold up one answer; with the latency every one takes as long.
+        eventually(lambda: seconds() < 0.5)
 
     def test_leader(self, three: EmbeddedCluster) -> None:
         three.create_topic("t")
@@ -658,7 +664,8 @@ class TestLifeCycle:
         before = held()
         for _ in range(20):
             use()
-        assert held() <= before
+        # Threads that have ended are in /proc for another moment.
+        eventually(lambda: held() <= before)
 
     def test_a_dropped_cluster_is_closed(self) -> None:
         cluster = EmbeddedCluster()
@@ -743,12 +750,17 @@ class TestLifeCycle:
 
     def test_commands_in_a_row_do_not_sleep(self, cluster: EmbeddedCluster) -> None:
         """The mock's lost wake-up made one command in fifty wait for a second."""
-        slowest = 0.0
-        for number in range(200):
-            begun = time.monotonic()
-            cluster.create_topic(f"t{number}")
-            slowest = max(slowest, time.monotonic() - begun)
-        assert slowest < 0.9
+
+        def slowest(prefix: str) -> float:
+            found = 0.0
+            for number in range(200):
+                begun = time.monotonic()
+                cluster.create_topic(f"{prefix}-{number}")
+                found = max(found, time.monotonic() - begun)
+            return found
+
+        # The machine may hold up a command of one round; the lost wake-up met several of each.
+        assert any(slowest(prefix) < 0.9 for prefix in "abc")
 
 
 class TestLibrary:
