@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import operator
 import os
 import signal
@@ -119,8 +120,10 @@ def test_close_with_the_broker_gone_keeps_its_timeout_and_says_how_many_were_lef
     made.channels.output.put(BytesMessage(b"v", on_delivery=outcomes.outcome))
     with no_longer_than(3):
         assert made.close(timeout=2) == 31
-    assert [type(error) for error, _ in outcomes.items] == [DeliveryError] * 31
-    assert {error.name for error, _ in outcomes.items if isinstance(error, DeliveryError)} <= {
+    # It does not wait for all of the callbacks where the machine is too busy for that.
+    told = outcomes.wait(31)
+    assert [type(error) for error, _ in told] == [DeliveryError] * 31
+    assert {error.name for error, _ in told if isinstance(error, DeliveryError)} <= {
         "_PURGE_QUEUE",
         "_PURGE_INFLIGHT",
     }
@@ -154,7 +157,7 @@ def test_messages_of_the_output_channel_are_given_up_when_no_broker_ever_answere
         made.channels.output.put(BytesMessage(b"v", on_delivery=outcomes.outcome))
     with no_longer_than(3):
         assert made.close(timeout=0.3) == 50
-    assert [(type(error), message) for error, message in outcomes.items] == [(ClosedError, None)] * 50
+    assert [(type(error), message) for error, message in outcomes.wait(50)] == [(ClosedError, None)] * 50
     assert sum(isinstance(error, ClosedError) for error in made.channels.errors) == 20
 
 
@@ -339,6 +342,8 @@ def test_a_sender_that_waits_for_room_is_told_of_the_close(own_cluster: Embedded
 def test_open_and_close_leaves_no_thread_and_no_file(topic: TopicFactory, cluster: EmbeddedCluster) -> None:
     name = topic()
     counts: list[int] = []
+    # What earlier tests left to the garbage collector would else go in the middle of the counting.
+    gc.collect()
     for number in range(12):
         with Producer(ProducerConfig(cluster.broker_addrs, name, librdkafka=PLAIN)) as made:
             made.channels.output.put(BytesMessage(b"v"))
@@ -504,6 +509,7 @@ for _ in range(100):
 """
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("how", ["forgets", "closes"])
 def test_a_program_that_ends_without_close_still_delivers(
     how: str, cluster: EmbeddedCluster, topic: TopicFactory
@@ -511,7 +517,7 @@ def test_a_program_that_ends_without_close_still_delivers(
     name = topic()
     done = subprocess.run(
         [sys.executable, "-c", AT_EXIT, cluster.broker_addrs[0], name, how],
-        timeout=PATIENCE,
+        timeout=3 * PATIENCE,
         capture_output=True,
         text=True,
         check=False,
