@@ -33,7 +33,7 @@ def test_a_short_run_measures_both_sides(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=8 * PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

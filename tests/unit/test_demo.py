@@ -91,7 +91,7 @@ def test_the_demo_ends_where_nothing_moves_any_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is never handled is told, not waited for without end."""
-    monkeypatch.setattr(demo, "PATIENCE", 2.0)
+    monkeypatch.setattr(demo, "PATIENCE", 6.0)
     monkeypatch.setattr(demo, "AHEAD", 10)
     monkeypatch.setattr(demo.Counts, "handle", lambda self, worker_id, message: None)
     assert demo.main(["--messages", "100", "--partitions", "2"]) == 1
