@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dp_kafka.kafkatest import EmbeddedCluster
-from tests.conftest import TopicFactory, committed_offset
+from tests.conftest import SendFunction, TopicFactory, committed_offset
 from tests.sending import on_broker, received
 
 from .running import PATIENCE, Running
@@ -25,6 +25,8 @@ from .serving import FLASK_SERVICE, PYTHON, Gunicorn, ask
 pytestmark = pytest.mark.timeout(180)
 
 PARTITIONS = 4
+#: Messages of each partition that take a service half a minute, as SNOOZE makes each take half a second.
+EACH = 60
 #: Threads that send requests.
 CLIENTS = 8
 #: Seconds that gunicorn and its workers may take to end: requests, then clients, then the master.
@@ -169,15 +171,16 @@ def test_sigterm_under_load_loses_no_event_that_was_answered_with_202(
 
 @every_worker
 def test_handlers_that_are_at_work_at_sigterm_finish_and_are_committed(
-    worker: str, cluster: EmbeddedCluster, variables: dict[str, str]
+    worker: str, cluster: EmbeddedCluster, variables: dict[str, str], send: SendFunction
 ) -> None:
     variables["SNOOZE"] = "true"
+    # Ahead of the service, and more than it handles before the signal, however busy the machine is.
+    for partition in range(PARTITIONS):
+        send(variables["KAFKA_CONSUMED_TOPIC"], *map(str, range(EACH)), partition=partition)
     with Gunicorn("--worker-class", worker, "--workers", "1", **variables) as service:
-        for number in range(PARTITIONS * 3):
-            post(service, number)
         service.expect_log("handled partition")
         assert service.end(within=ENDS_WITHIN) == 0
-    assert 0 < len(handled(service)) < PARTITIONS * 3
+    assert 0 < len(handled(service)) < PARTITIONS * EACH
     check_committed(service, cluster, variables)
     check_way_down(service, workers=1)
 
