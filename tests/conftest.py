@@ -180,12 +180,15 @@ def consumer_group(cluster: EmbeddedCluster) -> Iterator[GroupFactory]:
         def create(
             topic: str, *, client_factory: Callable[[dict[str, Any]], Any] | None = None, **config: Any
         ) -> ConsumerGroup:
+            there = client_factory is None and "broker_addrs" not in config
             config.setdefault("broker_addrs", cluster.broker_addrs)
             config.setdefault("group_name", f"group-{uuid.uuid4().hex[:12]}")
             config.setdefault("librdkafka", CLASSIC)
             more: dict[str, Any] = {} if client_factory is None else {"client_factory": client_factory}
             group = ConsumerGroup(ConsumerGroupConfig(topic=topic, **config), **more)
             stack.callback(group.close, timeout=PATIENCE / 3)
+            # On a busy machine the first answer of a broker may take longer than the constructor waits.
+            assert not there or group.channels.initialised.wait(PATIENCE)
             return group
 
         yield create
