@@ -19,6 +19,7 @@ from dp_kafka import (
     ProducerConfig,
 )
 from dp_kafka.kafkatest import EmbeddedCluster
+from dp_kafka.producer.channels import OutputChannel
 from dp_kafka.producer.delivery import confluent_producer
 from tests.conftest import GroupFactory, ProducerFactory, TopicFactory
 from tests.looking import eventually
@@ -137,10 +138,21 @@ def test_a43_a_second_close_does_nothing(
     assert on_broker(cluster, name) == 1
 
 
-def test_a44_who_puts_on_the_output_channel_is_told_of_the_close() -> None:
+def test_a44_who_puts_on_the_output_channel_is_told_of_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also who waits for room in it."""
+    take_all, taken = OutputChannel.take_all, threading.Event()
+
+    def take_and_tell(channel: OutputChannel) -> list[BytesMessage]:
+        items = take_all(channel)
+        taken.set()
+        return items
+
+    monkeypatch.setattr(OutputChannel, "take_all", take_and_tell)
     producer = unreachable(min_retry_period=60, max_retry_period=60)
     output = producer.channels.output
+    # The output thread can't get rid of this one, so that it makes no room later on.
+    output.put(BytesMessage(b"in hand"))
+    assert taken.wait(PATIENCE)
     while True:
         try:
             output.put(BytesMessage(b"v"), block=False)
