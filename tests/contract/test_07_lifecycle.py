@@ -22,7 +22,14 @@ from dp_kafka import (
 )
 from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.kafkatest import EmbeddedCluster
-from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
+from tests.conftest import (
+    INCREMENTAL,
+    REJOINING,
+    CommittedFunction,
+    GroupFactory,
+    SendFunction,
+    TopicFactory,
+)
 from tests.waiting import PATIENCE, Collected, Held, consuming, in_thread, wait_entered
 
 AWAY = ["127.0.0.1:1"]  # nobody listens there
@@ -251,8 +258,9 @@ def test_7_9_a_rebalance_that_takes_the_assignment_away_is_starting_again(
 ) -> None:
     """Consuming to Starting to Consuming, when a second member joins (classic protocol)."""
     name = topic(partitions=2)
-    first = consuming(consumer_group(name, group_name=name, message_consume_timeout=3.01))
-    second = consuming(consumer_group(name, group_name=name, message_consume_timeout=3.01))
+    config: dict[str, Any] = {"group_name": name, "message_consume_timeout": 3.01, "librdkafka": REJOINING}
+    first = consuming(consumer_group(name, **config))
+    second = consuming(consumer_group(name, **config))
     assert wait_entered(first, State.CONSUMING, 1)
     assert entries(first, State.STARTING) >= 2
     assert entries(first, State.STOPPING) == 0

@@ -11,8 +11,8 @@ from dp_kafka import ConsumerGroup, State
 from dp_kafka.consumer.control import Control
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import (
-    CLASSIC,
     INCREMENTAL,
+    REJOINING,
     CommittedFunction,
     GroupFactory,
     ReadingFactory,
@@ -25,6 +25,8 @@ from tests.waiting import PATIENCE, Collected, Held, consuming, in_thread, wait_
 
 #: With the classic protocol the embedded broker ends a rebalance by time: the shortest that it allows.
 SHORT = {"message_consume_timeout": 3.01}
+#: Of members of that protocol that rebalance.
+SHORT_CLASSIC: dict[str, Any] = {**SHORT, "librdkafka": REJOINING}
 
 
 def entries(group: ConsumerGroup, state: State) -> int:
@@ -36,9 +38,9 @@ def test_11_1_an_assignment_is_consuming_also_of_no_partitions(
 ) -> None:
     """One partition, two members, of the classic protocol: the newer one tells nobody that it got none."""
     name = topic()
-    first = consuming(consumer_group(name, group_name=name, **SHORT))
+    first = consuming(consumer_group(name, group_name=name, **SHORT_CLASSIC))
     before = entries(first, State.CONSUMING)
-    second = consuming(consumer_group(name, group_name=name, **SHORT))
+    second = consuming(consumer_group(name, group_name=name, **SHORT_CLASSIC))
     assert wait_entered(first, State.CONSUMING, before)
     eventually(lambda: (first.state, second.state), (State.CONSUMING, State.CONSUMING))
     for group in (first, second):
@@ -194,7 +196,7 @@ def test_11_7_the_end_of_a_session_is_starting_again_if_it_was_consuming_and_els
     assert control.state is State.CLOSING
 
 
-@pytest.mark.parametrize("protocol", [CLASSIC, INCREMENTAL], ids=["classic", "incremental"])
+@pytest.mark.parametrize("protocol", [REJOINING, INCREMENTAL], ids=["classic", "incremental"])
 def test_11_8_after_a_rebalance_the_group_goes_on_with_what_it_then_owns(
     topic: TopicFactory,
     consumer_group: GroupFactory,
@@ -272,7 +274,7 @@ def test_11_9_partitions_that_are_lost_are_dropped_at_once(
 ) -> None:
     """The broker does not know the member any more: it joins anew."""
     own_cluster.create_topic("topic")
-    group = consuming(consumer_group("topic", broker_addrs=own_cluster.broker_addrs, **SHORT))
+    group = consuming(consumer_group("topic", broker_addrs=own_cluster.broker_addrs, **SHORT_CLASSIC))
     own_cluster.inject_errors("Heartbeat", *["UNKNOWN_MEMBER_ID"] * 2)
     logged.wait("partitions lost")
     assert wait_entered(group, State.CONSUMING, 1)

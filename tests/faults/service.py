@@ -27,7 +27,14 @@ _QUICK = {
     "reconnect.backoff.ms": 10,
     "reconnect.backoff.max.ms": 100,
 }
-CLASSIC = {**_QUICK, "heartbeat.interval.ms": 100, "fetch.error.backoff.ms": 10}
+#: Who joins again and has no answer, as the embedded broker threw it out while the process stood still, asks
+#: again 3 s after "max.poll.interval.ms", by default in five minutes.
+CLASSIC = {
+    **_QUICK,
+    "heartbeat.interval.ms": 100,
+    "fetch.error.backoff.ms": 10,
+    "max.poll.interval.ms": 5_000,
+}
 KIP_848 = {**_QUICK, "group.protocol": "consumer", "fetch.error.backoff.ms": 10}
 
 

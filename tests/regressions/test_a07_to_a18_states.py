@@ -15,7 +15,14 @@ from dp_kafka.health import Status
 from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.state import TRANSITIONS, StateMachine
 from tests.clients import WatchedConsumers
-from tests.conftest import INCREMENTAL, CommittedFunction, GroupFactory, SendFunction, TopicFactory
+from tests.conftest import (
+    INCREMENTAL,
+    REJOINING,
+    CommittedFunction,
+    GroupFactory,
+    SendFunction,
+    TopicFactory,
+)
 from tests.unreachable import silent_address
 from tests.waiting import PATIENCE, Collected, Logged, consuming, in_thread, wait_entered
 
@@ -111,7 +118,7 @@ def test_a10_a_session_without_partitions_stops_and_starts(
 ) -> None:
     """One partition, two members: one of them has nothing to consume."""
     name = topic()
-    config: dict[str, Any] = {"group_name": name, "message_consume_timeout": 3.01}
+    config: dict[str, Any] = {"group_name": name, "message_consume_timeout": 3.01, "librdkafka": REJOINING}
     groups = [consumer_group(name, **config) for _ in range(2)]
     for group in groups:
         consuming(group)

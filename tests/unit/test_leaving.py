@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException
 from dp_kafka import ConsumerGroup, State
 from dp_kafka.consumer.client import confluent_consumer
 from dp_kafka.kafkatest import EmbeddedCluster
-from tests.conftest import CLASSIC, INCREMENTAL, GroupFactory, TopicFactory
+from tests.conftest import CLASSIC, INCREMENTAL, REJOINING, GroupFactory, TopicFactory
 from tests.waiting import PATIENCE, in_thread
 
 
@@ -48,7 +48,7 @@ class TellsOfRebalances:
         self._client.close()
 
 
-@pytest.mark.parametrize("protocol", [CLASSIC, INCREMENTAL], ids=["classic", "incremental"])
+@pytest.mark.parametrize("protocol", [REJOINING, INCREMENTAL], ids=["classic", "incremental"])
 def test_no_rebalance_is_served_while_the_client_closes(
     topic: TopicFactory, consumer_group: GroupFactory, protocol: dict[str, Any]
 ) -> None:
