@@ -73,7 +73,7 @@ def test_a60_brokers_that_do_not_answer_are_waited_for_all_at_once_and_within_th
     """A60: one after another, with two tries each, dead brokers hold the checker for minutes."""
     with contextlib.ExitStack() as stack:
         addresses = [stack.enter_context(silent_address()) for _ in range(8)]
-        check = BrokerCheck(ProducerConfig(addresses, "t"), timeout=0.4)
+        check = BrokerCheck(ProducerConfig(addresses, "t"), timeout=1.0)
         state = CheckState()
         started = time.monotonic()
         check(state)
@@ -82,7 +82,7 @@ def test_a60_brokers_that_do_not_answer_are_waited_for_all_at_once_and_within_th
         Status.CRITICAL,
         f"broker(s) not reachable at: [{' '.join(addresses)}]",
     )
-    assert took < 1.5, "eight of them, one after another, take 3.2 seconds"
+    assert took < 4, "eight of them, one after another, take 8 seconds"
 
 
 def test_a61_a_broker_that_was_away_is_healthy_in_the_next_check(own_cluster: EmbeddedCluster) -> None:
