@@ -196,7 +196,9 @@ def test_a33_a_trickle_does_not_hold_a_batch_back(
 
     def handler(batch: list[Message]) -> None:
         batches.add(len(batch))
-        enough.set()
+        # While the process stands still nothing comes, and a batch may have its first message alone.
+        if len(batch) >= 10:
+            enough.set()
 
     group.register_batch_handler(handler)
     consuming(group)
@@ -209,8 +211,7 @@ def test_a33_a_trickle_does_not_hold_a_batch_back(
         return sent
 
     sent = in_thread(trickle).result(2 * PATIENCE)
-    assert enough.is_set(), f"{sent} messages came, and none was handled"
-    assert batches.items[0] > 1
+    assert enough.is_set(), f"{sent} came, and no more than {max(batches.items, default=0)} in a batch"
 
 
 def test_a34_a_batch_that_the_handler_keeps_stays_as_it_is(
