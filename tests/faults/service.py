@@ -13,6 +13,7 @@ from typing import Any
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.conftest import committed_offset
+from tests.looking import eventually
 from tests.waiting import PATIENCE
 
 __all__ = ["CLASSIC", "KIP_848", "Service", "consumer_config", "producer_config", "until"]
@@ -117,7 +118,7 @@ class Service:
         self.send(count)
         self.wait_handled()
 
-    def close(self, timeout: float = PATIENCE / 3) -> None:
+    def close(self, timeout: float = PATIENCE) -> None:
         """Close both clients; each has to be done, with nothing left, well before its bound."""
         until = time.monotonic() + timeout
         with contextlib.ExitStack() as stack:
@@ -135,9 +136,17 @@ class Service:
 
     def check_committed(self) -> None:
         """After close(): everything that was sent is committed."""
-        ends = [len(range(number, self.sent, self.partitions)) or None for number in range(self.partitions)]
-        found = [
+        assert self._committed() == self._ends()
+
+    def wait_committed(self) -> None:
+        """Wait until everything that was sent is committed."""
+        eventually(self._committed, self._ends())
+
+    def _ends(self) -> list[int | None]:
+        return [len(range(number, self.sent, self.partitions)) or None for number in range(self.partitions)]
+
+    def _committed(self) -> list[int | None]:
+        return [
             committed_offset(self.cluster, self.group.group_name, self.topic, number)
             for number in range(self.partitions)
         ]
-        assert found == ends
