@@ -87,7 +87,8 @@ def test_a_coordinator_that_is_not_ready_at_a_revoke_costs_no_commit(kafka: Embe
         handled.add(message.partition)
 
     with (
-        member(kafka, handler, num_workers=2) as first,
+        # The revoke must not give up though the process stands still meanwhile.
+        member(kafka, handler, num_workers=2, message_consume_timeout=PATIENCE) as first,
         member(kafka, lambda _worker, message: handled.add(message.partition)) as second,
     ):
         consuming(first)
@@ -159,7 +160,8 @@ def test_durable_commits_on_partitions_that_stay_are_answered_for_what_was_sent(
         answers.add((message.partition, done, committed_offset(kafka, GROUP, TOPIC, message.partition)))
 
     with (
-        member(kafka, handler, num_workers=2, commit_interval=0) as first,
+        # As above.
+        member(kafka, handler, num_workers=2, message_consume_timeout=PATIENCE, commit_interval=0) as first,
         member(kafka) as second,
     ):
         consuming(first)

@@ -23,6 +23,8 @@ from tests.sending import ready
 PARTITIONS = 4
 CONSUME_TIMEOUT = 3.1
 PATIENCE = 20.0
+#: Of members that must not give up on what is in hand, though the process stands still in a rebalance.
+PATIENT = {"message_consume_timeout": PATIENCE}
 
 EAGER = {"partition.assignment.strategy": "roundrobin", "heartbeat.interval.ms": 200}
 COOPERATIVE = {"partition.assignment.strategy": "cooperative-sticky", "heartbeat.interval.ms": 200}
@@ -180,7 +182,7 @@ def consuming(group: ConsumerGroup) -> ConsumerGroup:
 @every_protocol
 def test_messages_in_hand_are_finished_and_committed_before_their_partitions_go(service: Service) -> None:
     """A second member comes while the first has a message of every partition in hand; then the first goes."""
-    first, second = service.member("first"), service.member("second")
+    first, second = service.member("first", **PATIENT), service.member("second", **PATIENT)
     consuming(first)
     eventually(lambda: len(owned(first)), PARTITIONS)
     service.go_on.clear()
@@ -257,13 +259,13 @@ def test_a_member_without_partitions_is_healthy_and_stops_and_starts(
 @every_protocol
 def test_a_partition_that_was_paused_goes_on_when_it_comes_back(service: Service) -> None:
     """librdkafka keeps a partition paused through its loss and return; who gets it back knows of no pause."""
-    first = service.member("first", max_buffered_messages=8)
+    first = service.member("first", max_buffered_messages=8, **PATIENT)
     consuming(first)
     eventually(lambda: len(owned(first)), PARTITIONS)
     service.go_on.clear()
     service.send(20 * PARTITIONS)
     eventually(lambda: are_paused(first))
-    other = service.member("second")
+    other = service.member("second", **PATIENT)
     other.start()
     eventually(lambda: is_giving_up(first))
     service.go_on.set()
