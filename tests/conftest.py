@@ -38,7 +38,7 @@ CLASSIC = {"heartbeat.interval.ms": 100, "fetch.wait.max.ms": 10}
 #: Those of classic members that rebalance, with sessions of 3 s. The embedded broker answers who joins again
 #: a second before its session would end: if the process stood still for that second, it throws the member
 #: out and never answers. librdkafka asks again 3 s after this interval, by default in five minutes.
-REJOINING = {**CLASSIC, "max.poll.interval.ms": 5_000}
+REJOINING = {**CLASSIC, "max.poll.interval.ms": 4_000}
 #: Those of the newer one (KIP-848), in which partitions come and go one by one.
 INCREMENTAL = {"group.protocol": "consumer", "fetch.wait.max.ms": 10}
 

@@ -34,7 +34,7 @@ CLASSIC = {
     **_QUICK,
     "heartbeat.interval.ms": 100,
     "fetch.error.backoff.ms": 10,
-    "max.poll.interval.ms": 5_000,
+    "max.poll.interval.ms": 4_000,
 }
 KIP_848 = {**_QUICK, "group.protocol": "consumer", "fetch.error.backoff.ms": 10}
 
