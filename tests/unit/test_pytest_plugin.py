@@ -10,8 +10,10 @@ from dp_kafka.kafkatest import plugin
 def run(pytester: pytest.Pytester, source: str, **outcomes: int) -> pytest.RunResult:
     """Run a user's test module; the outcomes must be these."""
     pytester.makepyfile(source)
-    # No cache, no other plugin's doing: this is about one plugin, which comes by its entry point.
-    result = pytester.runpytest_inprocess("-q", "--strict-markers", "-W", "error", "-p", "no:cacheprovider")
+    # No cache, no other plugin's doing: this is about one plugin, which comes by its entry point. And what
+    # `tests` has loaded already is of no concern within this process.
+    warnings = ("-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+    result = pytester.runpytest_inprocess("-q", "--strict-markers", *warnings, "-p", "no:cacheprovider")
     result.assert_outcomes(**outcomes)
     return result
 
