@@ -17,6 +17,7 @@ import pytest
 from dp_kafka import ConsumerGroup, ConsumerGroupConfig, Message, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
 from tests.dealing import dealt
+from tests.sending import ready
 from tests.telemetry import Telemetry
 from tests.waiting import PATIENCE, Logged, consuming
 
@@ -191,9 +192,7 @@ def consumer_group(cluster: EmbeddedCluster) -> Iterator[GroupFactory]:
             more: dict[str, Any] = {} if client_factory is None else {"client_factory": client_factory}
             group = ConsumerGroup(ConsumerGroupConfig(topic=topic, **config), **more)
             stack.callback(group.close, timeout=PATIENCE / 3)
-            # On a busy machine the first answer of a broker may take longer than the constructor waits.
-            assert not there or group.channels.initialised.wait(PATIENCE)
-            return group
+            return ready(group) if there else group
 
         yield create
 
@@ -225,9 +224,7 @@ def producer(cluster: EmbeddedCluster) -> Iterator[ProducerFactory]:
             more: dict[str, Any] = {} if client_factory is None else {"client_factory": client_factory}
             made = Producer(ProducerConfig(topic=topic, **config), **more)
             stack.callback(made.close, timeout=PATIENCE / 3)
-            # On a busy machine the first answer of a broker may take longer than the constructor waits.
-            assert not there or made.channels.initialised.wait(PATIENCE)
-            return made
+            return ready(made) if there else made
 
         yield create
 

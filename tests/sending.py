@@ -5,14 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import confluent_kafka
 
-from dp_kafka import Producer, ProducerConfig
+from dp_kafka import ConsumerGroup, Producer, ProducerConfig
 from dp_kafka.kafkatest import EmbeddedCluster
 from dp_kafka.producer.delivery import confluent_producer
 from tests.waiting import PATIENCE
+
+Client = TypeVar("Client", bound=Producer | ConsumerGroup)
 
 #: Without it the first message of a producer may wait half a second for librdkafka to get a producer id.
 PLAIN = {"enable.idempotence": False}
@@ -91,10 +93,10 @@ def nobody() -> str:
     return f"127.0.0.1:{bound.getsockname()[1]}"
 
 
-def ready(producer: Producer) -> Producer:
-    """The producer, once it is initialised: on a busy machine its constructor may not wait long enough."""
-    assert producer.channels.initialised.wait(PATIENCE)
-    return producer
+def ready(client: Client) -> Client:
+    """The client, once it is initialised: on a busy machine its constructor may not wait long enough."""
+    assert client.channels.initialised.wait(PATIENCE)
+    return client
 
 
 def quick_producer(cluster: EmbeddedCluster, topic: str = "t", **fields: Any) -> Producer:
