@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests import usertests
+
 from .pages import ROOT, Block, blocks
 
 PAGE = ROOT / "docs" / "testing.md"
@@ -23,10 +25,7 @@ def test_the_tests_that_the_page_shows_pass(pytester: pytest.Pytester) -> None:
     for name, block in files().items():
         pytester.path.joinpath(name).write_text(block.text, encoding="utf-8")
     pytester.syspathinsert()
-    # What `tests` has loaded already is of no concern within this process; `-m pytest` does not say so.
-    warnings = ("-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-    result = pytester.runpytest_inprocess("-q", "--strict-markers", *warnings, "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2)
+    usertests.run(pytester, passed=2)
 
 
 def test_a_whole_test_of_a_service_takes_less_than_twenty_lines() -> None:

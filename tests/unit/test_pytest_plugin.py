@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 
 from dp_kafka.kafkatest import plugin
+from tests import usertests
 
 
 def run(pytester: pytest.Pytester, source: str, **outcomes: int) -> pytest.RunResult:
     """Run a user's test module; the outcomes must be these."""
     pytester.makepyfile(source)
-    # No cache, no other plugin's doing: this is about one plugin, which comes by its entry point. And what
-    # `tests` has loaded already is of no concern within this process.
-    warnings = ("-W", "error", "-W", "ignore::pytest.PytestAssertRewriteWarning")
-    result = pytester.runpytest_inprocess("-q", "--strict-markers", *warnings, "-p", "no:cacheprovider")
-    result.assert_outcomes(**outcomes)
-    return result
+    return usertests.run(pytester, **outcomes)
 
 
 def test_fixtures_on_the_embedded_broker(pytester: pytest.Pytester) -> None:
